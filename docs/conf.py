@@ -1,0 +1,15 @@
+"""Sphinx: pages in Markdown, the API from the docstrings."""
+
+from importlib import metadata
+
+project = "gpuvm"
+author = "gpuvm developers"
+project_copyright = author
+release = metadata.version("gpuvm")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_member_order = "bysource"
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "gpuvm"

@@ -1,0 +1,9 @@
+"""``python -m gpuvm``: the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from gpuvm.cli import main
+
+sys.exit(main())

@@ -1,0 +1,59 @@
+"""Where a result file goes: never over an existing one unless asked, and whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+
+from gpuvm.cli.options import OutputError
+from gpuvm.trace.source import display_name
+
+
+def check_destination(path: str, *, force: bool) -> None:
+    """Complain early, before a long replay.
+
+    Raises:
+        OutputError: the file exists and ``force`` is not set; it is a directory.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{display_name(path)}: is a directory")
+    if stat.S_ISREG(mode) and not force:
+        raise OutputError(f"{display_name(path)}: exists already; --force overwrites it, -o names another")
+
+
+def write_text(path: str, text: str, *, force: bool) -> None:
+    """Write a file. An existing one is replaced in one step, so that it is never left half written.
+
+    Raises:
+        OutputError: as `check_destination`; no room, no permission.
+    """
+    check_destination(path, force=force)
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "w", encoding="utf-8") as device:
+                device.write(text)
+            return
+        _replace(path, text)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a file name"
+        raise OutputError(f"cannot write {display_name(path)}: {reason}") from None
+
+
+def _replace(path: str, text: str) -> None:
+    folder = os.path.dirname(os.path.realpath(path))
+    handle, temporary = tempfile.mkstemp(prefix=".gpuvm-", dir=folder)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, os.path.realpath(path))
+    except BaseException:
+        os.unlink(temporary)
+        raise

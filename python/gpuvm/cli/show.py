@@ -1,0 +1,81 @@
+"""``gpuvm show``: one address space as a picture and as the kernel's table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+
+from gpuvm.cli.destination import check_destination, write_text
+from gpuvm.cli.options import EXIT_OK, Verbs, add_client, add_until, add_verb, note
+from gpuvm.cli.progress import Progress
+from gpuvm.report.gpuvas import gpuvas_lines, space_document
+from gpuvm.report.picture import picture
+from gpuvm.trace.snapshot import object_number, take_snapshot
+from gpuvm.trace.source import Source, upto, watched
+from gpuvm.va import GpuVm
+
+_DESCRIPTION = """\
+Draw an address space, as it is after a line of a trace or of a request file.
+
+The picture is an SVG file: holes compressed, one colour an object, sparse regions hatched, the kernel's
+node marked; where there are more mappings than pixels they are drawn together and the picture says so.
+Standard output gets the table that kernels print as debugfs "gpuvas", column for column; an object is
+its handle. A trace with several clients shows the one with the most requests unless --client says."""
+
+
+def add_parser(verbs: Verbs) -> None:
+    """``gpuvm show FILE [--until LINE] [--client N] [-o OUT.svg] [-f] [--json]``."""
+    parser = add_verb(verbs, "show", "draw an address space, print its gpuvas table", _DESCRIPTION)
+    parser.add_argument("file", metavar="FILE", help="a trace or a request file; - is stdin")
+    add_client(parser, "whose space")
+    add_until(parser)
+    parser.add_argument("-o", "--output", metavar="OUT.svg", help="picture (default: gpuvm-show-FILE.svg)")
+    parser.add_argument("--json", action="store_true", help="the space as one JSON object, not as a table")
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite an existing picture")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replay up to the line, write the picture, print the table."""
+    output = arguments.output or _default_output(arguments.file)
+    check_destination(output, force=arguments.force)
+    with Source(arguments.file) as source, Progress(f"replay {source.name}", source.size) as progress:
+        lines = upto(source.name, watched(source, progress.update), arguments.until)
+        space = take_snapshot(source.name, lines, client=arguments.client)
+    word = "bo" if space.client is None else "handle"
+    title = f"{os.path.basename(space.name)}{space.title.removeprefix(space.name)}"
+    svg = picture(space.vm, title, object_number, object_word=word)
+    write_text(output, svg, force=arguments.force)
+    if arguments.json:
+        print(json.dumps(space_document(space), separators=(",", ":")))
+    else:
+        for line in gpuvas_lines(space.vm, object_number):
+            sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+    others = [str(client) for client in space.clients if client != space.client]
+    if others and arguments.client is None:
+        note(f"client {space.client} is shown; --client shows {', '.join(others)}")
+    note(f"picture: {output}")
+    where = f"{shlex.quote(arguments.file)} --until {space.line}"
+    note(f'next: gpuvm explain "{_example(space.vm)}" --on {where}')
+    return EXIT_OK
+
+
+def _default_output(path: str) -> str:
+    stem = os.path.basename(path) if path != "-" else "stdin"
+    for ending in (".gz", ".jsonl", ".txt"):
+        stem = stem.removesuffix(ending)
+    return f"gpuvm-show-{stem}.svg"
+
+
+def _example(vm: GpuVm) -> str:
+    """A request to try `gpuvm explain` with: it cuts the middle out of the largest mapping."""
+    largest = max((va for va in vm.mappings() if not va.kernel), key=lambda va: va.range, default=None)
+    if largest is not None:
+        quarter = max(largest.range // 4, 1)
+        return f"unmap {largest.addr + quarter:#x} {quarter:#x}"
+    size = min(vm.statistics().largest_hole, 0x1000)
+    return f"map {vm.find_gap(size):#x} {size:#x}" if size else f"prefetch {vm.start:#x} 1"

@@ -1,0 +1,85 @@
+"""Errors with errno: every failure that a caller can cause.
+
+Each class has one errno, the one the kernel returns for the same mistake, so that the uAPI can answer
+with it. The message says what was wrong, the value, the bound it broke and what to do; ``value`` and
+``bound`` repeat the two for programs.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar
+
+
+class GpuvmError(OSError):
+    """A call was refused and nothing was changed.
+
+    Attributes:
+        value: what was passed.
+        bound: the limit it broke, or what stood in its way.
+        request: index of the request in a bulk array, None for a single call.
+    """
+
+    code: ClassVar[int] = errno.EIO
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        value: object = None,
+        bound: object = None,
+        request: int | None = None,
+    ) -> None:
+        super().__init__(self.code, message)
+        self.value = value
+        self.bound = bound
+        self.request = request
+
+    def __str__(self) -> str:
+        return f"{self.strerror} [{errno.errorcode[self.code]}]"
+
+
+class InvalidArgument(GpuvmError):
+    """A range is empty, overflows, lies outside the space or touches the kernel's node; a wrong argument."""
+
+    code = errno.EINVAL
+
+
+class AlreadyMapped(GpuvmError):
+    """Something is there already: a mapping, a region, a reference that is taken once."""
+
+    code = errno.EEXIST
+
+
+class NotFound(GpuvmError):
+    """No such handle, mapping or region."""
+
+    code = errno.ENOENT
+
+
+class NoSpace(GpuvmError):
+    """No hole is large enough, or a mapping does not fit the sparse region it touches."""
+
+    code = errno.ENOSPC
+
+
+class OutOfMemory(GpuvmError):
+    """The core could not allocate; nothing was changed and the call may be repeated."""
+
+    code = errno.ENOMEM
+
+
+class StalePlan(GpuvmError):
+    """The address space changed after the plan was made; ask for a new plan."""
+
+    code = errno.ESTALE
+
+
+class Busy(GpuvmError):
+    """The object is in use in a way that forbids this call now."""
+
+    code = errno.EBUSY
+
+
+class CheckFailed(AssertionError):
+    """An invariant does not hold: a bug in gpuvm. The message carries the state for the report."""

@@ -1,0 +1,9 @@
+"""The recorded stream: what was asked of an address space, read back and replayed.
+
+Two kinds of files hold such a stream. A *trace* is JSON Lines, one recorded ioctl a line
+(`jsonl` reads it into the records of `schema`, `replay` gives each client its own space). A
+*request file* is the line language of `requests` (`session` answers it). `snapshot` takes either
+and stops at a line: one space, ready to be looked at.
+
+Every defect of a file is one `TraceError` that names file, line and column.
+"""

@@ -1,0 +1,23 @@
+"""Operations, plans and mappings, which the core makes, and what a driver has to bring for stepping a plan."""
+
+from typing import Protocol, TypeAlias
+
+from gpuvm._core import Gpuva, Map, Plan, Prefetch, Remap, Unmap, VmBo
+
+__all__ = ["Driver", "Gpuva", "Map", "Op", "Plan", "Prefetch", "Remap", "Unmap", "VmBo"]
+
+Op: TypeAlias = Map | Unmap | Remap | Prefetch
+
+
+class Driver(Protocol):
+    """The steps that ``Plan.step`` calls (``struct drm_gpuvm_ops``).
+
+    Each applies its operation with mappings of the driver's own, by ``GpuVm.map``, ``GpuVm.remap`` or
+    ``GpuVm.unmap``. Raising undoes the whole plan.
+    """
+
+    def sm_step_map(self, op: Map, /) -> None: ...
+
+    def sm_step_remap(self, op: Remap, /) -> None: ...
+
+    def sm_step_unmap(self, op: Unmap, /) -> None: ...

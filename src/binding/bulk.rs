@@ -1,0 +1,384 @@
+//! Arrays in and out: `GpuVm.bind`, `find_many` and `to_array` over the buffers of NumPy arrays.
+
+use std::ffi::{c_int, c_void};
+use std::sync::{Arc, Mutex};
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyKeyError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::errors::{Class, build, out_of_memory};
+use super::ops::Map;
+use super::space::{Space, ask_driver, region_fault};
+use crate::bulk::{self, FLAG_SPARSE, Found, OP_MAP, Record, Refusal, Request};
+use crate::memory::reserve;
+use crate::plan::{Answers, Merge};
+use crate::tree::NONE;
+
+/// Arrays of records that nobody looks at any more, to be filled again: a fresh one costs more in page faults
+/// than the binds themselves.
+#[derive(Clone, Default)]
+pub struct Pool(Arc<Mutex<Vec<Vec<Record>>>>);
+
+impl Pool {
+    /// Arrays beyond these are freed.
+    const LIMIT: usize = 2;
+
+    fn take(&self) -> Vec<Record> {
+        self.0.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default()
+    }
+
+    fn give(&self, mut records: Vec<Record>) {
+        records.clear();
+        if let Ok(mut spare) = self.0.lock()
+            && spare.len() < Self::LIMIT
+        {
+            spare.push(records);
+        }
+    }
+}
+
+/// The operations that a bind emitted, as a buffer of 56-byte records; an array over it is what `bind` returns.
+#[pyclass(frozen, module = "gpuvm._core")]
+pub struct Records {
+    records: Vec<Record>,
+    pool: Pool,
+}
+
+#[pymethods]
+impl Records {
+    fn __len__(&self) -> usize {
+        self.records.len()
+    }
+
+    // SAFETY: called by the interpreter with a `view` to fill in, as the buffer protocol says.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let records = &slf.get().records;
+        let start = records.as_ptr().cast::<c_void>().cast_mut();
+        let bytes = size_of_val(records.as_slice()) as ffi::Py_ssize_t;
+        // SAFETY: the class is frozen, so the array lives and stays as it is while `view` holds `slf`.
+        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, bytes, 1, flags) };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}
+
+impl Drop for Records {
+    fn drop(&mut self) {
+        self.pool.give(std::mem::take(&mut self.records));
+    }
+}
+
+/// The elements of a contiguous buffer.
+///
+/// # Safety
+/// Every bit pattern must be a `T`, and nothing may write to the buffer while the slice is used.
+unsafe fn elements<T>(buffer: &PyUntypedBuffer) -> &[T] {
+    debug_assert!(buffer.is_c_contiguous() && buffer.buf_ptr().cast::<T>().is_aligned());
+    let count = buffer.len_bytes() / size_of::<T>();
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: the exporter vouches for the length and keeps the memory while `buffer` lives; the Python side
+    // passes aligned, contiguous arrays only.
+    unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<T>(), count) }
+}
+
+/// The requests, copied so that nobody changes them between check and use.
+fn copy_requests(array: &Bound<'_, PyAny>) -> PyResult<Vec<Request>> {
+    let buffer = PyUntypedBuffer::get(array)?;
+    let mut requests = Vec::new();
+    let count = buffer.len_bytes() / size_of::<Request>();
+    reserve(&mut requests, count).map_err(|exhausted| out_of_memory(array.py(), exhausted))?;
+    // SAFETY: a request is five words of any content, and the interpreter's lock is held while copying.
+    requests.extend_from_slice(unsafe { elements::<Request>(&buffer) });
+    Ok(requests)
+}
+
+/// Objects that a batch names, held until it is over.
+#[derive(Default)]
+struct Batch {
+    /// For each request its object's record.
+    objects: Vec<u32>,
+    /// Records held and the handles they had.
+    pinned: Vec<(u32, u32)>,
+    /// Handles looked up lately, by their low bits.
+    recent: Vec<Option<(u32, u32)>>,
+}
+
+impl Batch {
+    const RECENT: usize = 1024;
+
+    fn resolve(
+        &mut self,
+        space: &mut Space,
+        requests: &[Request],
+        objects: &Bound<'_, PyAny>,
+    ) -> Result<(), (usize, PyErr)> {
+        let py = objects.py();
+        let room =
+            reserve(&mut self.objects, requests.len()).and_then(|()| reserve(&mut self.recent, Self::RECENT));
+        room.map_err(|exhausted| (0, out_of_memory(py, exhausted)))?;
+        self.recent.resize(Self::RECENT, None);
+        for (index, request) in requests.iter().enumerate() {
+            if let Err(refusal) = bulk::check_request(&space.core, request) {
+                return Err((index, refused(py, space, index, requests, &refusal)));
+            }
+            let named = request.op == OP_MAP && request.handle != 0;
+            let object = match self.recent[request.handle as usize % Self::RECENT] {
+                _ if !named => NONE,
+                Some((handle, object)) if handle == request.handle => object,
+                _ => self.look_up(space, index, requests, objects).map_err(|error| (index, error))?,
+            };
+            self.objects.push(object);
+        }
+        Ok(())
+    }
+
+    fn look_up(
+        &mut self,
+        space: &mut Space,
+        index: usize,
+        requests: &[Request],
+        objects: &Bound<'_, PyAny>,
+    ) -> PyResult<u32> {
+        let (py, handle) = (objects.py(), requests[index].handle);
+        let found = match objects.cast::<PyDict>() {
+            Ok(objects) => objects.get_item(handle)?,
+            Err(_) => match objects.get_item(handle) {
+                Err(error) if error.is_instance_of::<PyKeyError>(py) => None,
+                found => Some(found?),
+            },
+        };
+        let Some(object) = found.filter(|object| !object.is_none()) else {
+            let reason = format!("handle {handle} names no object; pass objects={{{handle}: ...}}");
+            return Err(request_error(py, Class::NotFound, index, requests, &reason, None));
+        };
+        space.reserve(py, 0, 1)?;
+        let record = space.intern(&object);
+        let place = space.core.objects.get_mut(record);
+        if !std::mem::replace(&mut place.pinned, true) {
+            place.users += 1;
+            self.pinned.push((record, place.handle));
+        }
+        place.handle = handle;
+        self.recent[handle as usize % Self::RECENT] = Some((handle, record));
+        Ok(record)
+    }
+
+    fn release(self, space: &mut Space, bound: bool) {
+        for (record, handle) in self.pinned {
+            let place = space.core.objects.get_mut(record);
+            place.pinned = false;
+            place.users -= 1;
+            if !bound {
+                place.handle = handle;
+            }
+            space.core.objects.settle(record);
+        }
+    }
+}
+
+pub fn bind(
+    slf: &Bound<'_, Space>,
+    requests: &Bound<'_, PyAny>,
+    objects: &Bound<'_, PyAny>,
+) -> PyResult<Records> {
+    let requests = copy_requests(requests)?;
+    let pool = Space::reading(slf)?.pool.clone();
+    let mut records = pool.take();
+    let bound = if Space::reading(slf)?.can_merge.is_some() {
+        bind_asking(slf, &requests, objects, &mut records)
+    } else {
+        Space::changing(slf, |space, py| {
+            space.require_idle(py, "bind")?;
+            let mut batch = Batch::default();
+            let bound = batch.resolve(space, &requests, objects).map_err(|(_, error)| error).and_then(|()| {
+                bulk::prepare(&mut space.core, &requests, &mut records)
+                    .map_err(|error| out_of_memory(py, error))?;
+                let merge = space.merge;
+                bulk::bind(&mut space.core, &requests, &batch.objects, merge, &mut records)
+                    .map_err(|(index, refusal)| refused(py, space, index, &requests, &refusal))
+            });
+            batch.release(space, bound.is_ok());
+            space.core.generation += u64::from(bound.is_ok() && !requests.is_empty());
+            bound
+        })
+    };
+    let records = Records { records, pool };
+    bound.map(|()| records)
+}
+
+/// `bind` under a merge veto: the driver is asked between requests, with the space not borrowed.
+fn bind_asking(
+    slf: &Bound<'_, Space>,
+    requests: &[Request],
+    objects: &Bound<'_, PyAny>,
+    records: &mut Vec<Record>,
+) -> PyResult<()> {
+    let mut batch = Batch::default();
+    Space::changing(slf, |space, py| {
+        space.require_idle(py, "bind")?;
+        let resolved = batch.resolve(space, requests, objects).map_err(|(_, error)| error);
+        let prepared = resolved.and_then(|()| {
+            bulk::prepare(&mut space.core, requests, records).map_err(|error| out_of_memory(py, error))
+        });
+        if prepared.is_err() {
+            std::mem::take(&mut batch).release(space, false);
+            return prepared;
+        }
+        space.core.open_journal();
+        space.busy = Some("an array of binds is being applied");
+        Ok(())
+    })?;
+    let bound =
+        (0..requests.len()).try_for_each(|index| bind_one_asking(slf, requests, index, &batch, records));
+    Space::changing(slf, |space, _| {
+        space.busy = None;
+        if bound.is_ok() {
+            space.core.commit();
+            space.core.generation += u64::from(!requests.is_empty());
+        } else {
+            space.core.roll_back();
+        }
+        batch.release(space, bound.is_ok());
+        bound
+    })
+}
+
+fn bind_one_asking(
+    slf: &Bound<'_, Space>,
+    requests: &[Request],
+    index: usize,
+    batch: &Batch,
+    records: &mut Vec<Record>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let (request, object) = (&requests[index], batch.objects[index]);
+    let mut answers = Answers { has_veto: true, ..Answers::default() };
+    loop {
+        let mut space = Space::writing(slf)?;
+        let merge: Merge = space.merge;
+        match bulk::bind_one(&mut space.core, (index, request), object, (merge, &mut answers), records) {
+            Ok(()) => return Ok(()),
+            Err(Refusal::Ask) => {
+                let obj = space.object(py, object);
+                drop(space);
+                let (addr, range, offset) = (request.addr, request.range, request.bo_offset);
+                let map = Bound::new(py, Map { addr, range, obj, offset, flags: request.mapping_flags() })?;
+                ask_driver(slf, &mut answers, &map)?;
+            }
+            Err(refusal) => return Err(refused(py, &space, index, requests, &refusal)),
+        }
+    }
+}
+
+/// The error for a refused request: which, and why.
+#[cold]
+fn refused(py: Python<'_>, space: &Space, index: usize, requests: &[Request], refusal: &Refusal) -> PyErr {
+    let request = &requests[index];
+    let (addr, range) = (request.addr, request.range);
+    let (class, reason, bound) = match *refusal {
+        Refusal::UnknownOp => {
+            (Class::InvalidArgument, format!("op {} is neither 0 (MAP) nor 1 (UNMAP)", request.op), None)
+        }
+        Refusal::UnknownFlags => {
+            let reason = format!(
+                "flags {:#x}: known are the kind in 0xff and SPARSE, {FLAG_SPARSE:#x}",
+                request.flags
+            );
+            (Class::InvalidArgument, reason, None)
+        }
+        Refusal::SparseHandle => (
+            Class::InvalidArgument,
+            format!("a sparse bind names no object, but handle is {}", request.handle),
+            None,
+        ),
+        Refusal::SparseWithoutRegions => {
+            let reason =
+                "SPARSE needs an address space made with regions=Regions.SPARSE (or REQUIRED)".to_owned();
+            (Class::InvalidArgument, reason, None)
+        }
+        Refusal::Range => {
+            let (reason, bound) = space.range_fault(addr, range).unwrap_or_default();
+            (Class::InvalidArgument, format!("the range {reason}"), Some(bound))
+        }
+        Refusal::Regions => {
+            let (class, reason, bound) = region_fault(&space.core.regions, addr, addr + range);
+            (class, format!("the range {reason}"), bound)
+        }
+        Refusal::Overlaps(start, end) => {
+            let reason =
+                format!("a sparse region needs free room, but [{start:#x}, {end:#x}) is mapped or a region");
+            (Class::NoSpace, reason, Some((start, end)))
+        }
+        Refusal::NoSuchRegion => {
+            (Class::NotFound, "no sparse region has exactly this range".to_owned(), None)
+        }
+        Refusal::Exhausted | Refusal::Ask => {
+            (Class::OutOfMemory, "the core could not allocate".to_owned(), None)
+        }
+    };
+    request_error(py, class, index, requests, &reason, bound)
+}
+
+fn request_error(
+    py: Python<'_>,
+    class: Class,
+    index: usize,
+    requests: &[Request],
+    reason: &str,
+    bound: Option<(u64, u64)>,
+) -> PyErr {
+    let Request { op, flags, handle, addr, bo_offset, range, .. } = requests[index];
+    let name = match (op, flags & FLAG_SPARSE != 0) {
+        (OP_MAP, false) => "map".to_owned(),
+        (OP_MAP, true) => "map sparse".to_owned(),
+        (bulk::OP_UNMAP, false) => "unmap".to_owned(),
+        (bulk::OP_UNMAP, true) => "unmap sparse".to_owned(),
+        _ => format!("op {op}"),
+    };
+    let object = if handle == 0 { String::new() } else { format!(" handle {handle} offset {bo_offset:#x}") };
+    let message = format!(
+        "request {index} of {} ({name} [{addr:#x}, +{range:#x}){object}): {reason}; no request was applied",
+        requests.len()
+    );
+    let value = (addr, range).into_pyobject(py).map(Bound::into_any).ok();
+    let bound = bound.and_then(|bound| bound.into_pyobject(py).map(Bound::into_any).ok());
+    build(py, class, message, value, bound, Some(index)).unwrap_or_else(|failure| failure)
+}
+
+pub fn find_many(
+    slf: &Bound<'_, Space>,
+    addrs: &Bound<'_, PyAny>,
+    ranges: &Bound<'_, PyAny>,
+    out: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let (addrs, ranges) = (PyUntypedBuffer::get(addrs)?, PyUntypedBuffer::get(ranges)?);
+    let space = Space::reading(slf)?;
+    let out = PyUntypedBuffer::get(out)?;
+    // SAFETY: words of any content; the Python side has just made these arrays and shares them with nobody.
+    let (addrs, ranges) = unsafe { (elements::<u64>(&addrs), elements::<u64>(&ranges)) };
+    bulk::find_many(&space.core, addrs, ranges, output(&out));
+    Ok(())
+}
+
+pub fn fill(slf: &Bound<'_, Space>, out: &Bound<'_, PyAny>) -> PyResult<()> {
+    let space = Space::reading(slf)?;
+    let out = PyUntypedBuffer::get(out)?;
+    let mappings = space.core.tree.iter_from(0).filter(|entry| entry.slot != space.core.kernel);
+    for (place, entry) in output(&out).iter_mut().zip(mappings) {
+        *place = bulk::found(&space.core, &entry);
+    }
+    Ok(())
+}
+
+/// The array that the Python side made for the answer.
+fn output(buffer: &PyUntypedBuffer) -> &mut [Found] {
+    // SAFETY: as `elements`; the array is new, writable and known to nobody else.
+    unsafe {
+        let found = elements::<Found>(buffer);
+        std::slice::from_raw_parts_mut(found.as_ptr().cast_mut(), found.len())
+    }
+}

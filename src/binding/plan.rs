@@ -1,0 +1,415 @@
+//! `Plan`: the operations that a request comes to, to be looked at and applied.
+
+use pyo3::exceptions::PyIndexError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyIterator, PyTuple};
+
+use super::errors::{Class, error};
+use super::gpuva::{Gpuva, check_flags};
+use super::ops::{Map, Prefetch, Remap, Unmap};
+use super::space::{Space, UNKNOWN, ask_driver};
+use super::step;
+use crate::plan::{self, Answers, Kind, Merge, Op};
+use crate::space::{Change, HANDLE, Mapping};
+use crate::tree::{Entry, NONE};
+
+/// How a plan changes the space.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// One run of mappings goes, what `change` says comes.
+    Run,
+    /// Each mapping that goes is a change of its own.
+    Each,
+    /// Not at all.
+    Prefetch,
+}
+
+/// The operations that a request comes to: an immutable sequence of `Map`, `Unmap`, `Remap` and `Prefetch`.
+///
+/// They name live mappings and are to be applied in order, all of them, by ``apply`` (list style) or ``step``
+/// (callback style), while the space is as it was when the plan was made.
+#[pyclass(module = "gpuvm._core")]
+pub struct Plan {
+    #[pyo3(get)]
+    pub vm: Py<Space>,
+    pub ops: Vec<Op>,
+    change: Change,
+    style: Style,
+    generation: u64,
+    /// The object of the request, which the space may not know yet.
+    requested: Option<Py<PyAny>>,
+    #[pyo3(get)]
+    applied: bool,
+    /// The operations as Python objects, once asked for.
+    items: Option<Py<PyTuple>>,
+    /// For each operation the mapping's Python object and the mapped object, kept when the mapping went.
+    kept: Vec<(Option<Py<Gpuva>>, Option<Py<PyAny>>)>,
+}
+
+impl Plan {
+    #[inline]
+    pub fn sm_map(
+        slf: &Bound<'_, Space>,
+        (addr, range): (u64, u64),
+        obj: Option<Bound<'_, PyAny>>,
+        offset: u64,
+        flags: u32,
+    ) -> PyResult<Plan> {
+        let py = slf.py();
+        let space = Space::writing(slf)?;
+        space.check_range(py, "sm_map", addr, range)?;
+        space.check_regions(py, "sm_map", addr, addr + range)?;
+        check_flags(py, flags)?;
+        let object = obj.as_ref().map_or(NONE, |obj| space.record_of(obj));
+        let request = Mapping { addr, range, offset, object, flags };
+        let mut plan = Plan::empty(slf, Style::Run);
+        plan.requested = obj.map(Bound::unbind);
+        plan.generation = space.core.generation;
+        if space.merge == Merge::Never {
+            let at = space.core.tree.locate(addr);
+            plan::map(&space.core, at, &request, &mut plan.change, &mut plan.ops);
+            return Ok(plan);
+        }
+        drop(space);
+        plan.merge(slf, &request)?;
+        Ok(plan)
+    }
+
+    /// Plan a merging map, asking the driver until all its answers are known.
+    fn merge(&mut self, slf: &Bound<'_, Space>, request: &Mapping) -> PyResult<()> {
+        let space = Space::reading(slf)?;
+        let mut answers = Answers { has_veto: space.can_merge.is_some(), ..Answers::default() };
+        drop(space);
+        loop {
+            let space = Space::reading(slf)?;
+            let at = space.core.tree.locate(request.addr);
+            self.ops.clear();
+            let policy = (space.merge, &mut answers);
+            plan::map_merging(&space.core, at, request, policy, &mut self.change, &mut self.ops);
+            drop(space);
+            if answers.open.is_empty() {
+                return Ok(());
+            }
+            let op = Bound::new(slf.py(), self.map_op(slf, request)?)?;
+            ask_driver(slf, &mut answers, &op)?;
+            if Space::reading(slf)?.core.generation != self.generation {
+                let message =
+                    "sm_map: the merge veto changed the address space while it was asked; it must only look";
+                return Err(error(slf.py(), Class::StalePlan, message));
+            }
+        }
+    }
+
+    #[inline]
+    pub fn sm_unmap(slf: &Bound<'_, Space>, addr: u64, range: u64) -> PyResult<Plan> {
+        let space = Space::writing(slf)?;
+        space.check_range(slf.py(), "sm_unmap", addr, range)?;
+        let mut plan = Plan::empty(slf, Style::Run);
+        plan.generation = space.core.generation;
+        let at = space.core.tree.locate(addr);
+        plan::unmap(&space.core, at, addr, addr + range, &mut plan.change, &mut plan.ops);
+        Ok(plan)
+    }
+
+    /// A plan whose operations `fill` finds.
+    pub fn collect(
+        slf: &Bound<'_, Space>,
+        style: Style,
+        fill: impl FnOnce(&Space, &mut Vec<Op>) -> PyResult<()>,
+    ) -> PyResult<Plan> {
+        let space = Space::writing(slf)?;
+        let mut plan = Plan::empty(slf, style);
+        plan.generation = space.core.generation;
+        fill(&space, &mut plan.ops)?;
+        Ok(plan)
+    }
+
+    fn empty(slf: &Bound<'_, Space>, style: Style) -> Plan {
+        Plan {
+            vm: slf.clone().unbind(),
+            ops: Vec::new(),
+            change: Change::default(),
+            style,
+            generation: 0,
+            requested: None,
+            applied: false,
+            items: None,
+            kept: Vec::new(),
+        }
+    }
+
+    /// ESTALE unless the plan can be applied now.
+    fn require_fresh(&self, space: &Space, py: Python<'_>) -> PyResult<()> {
+        let generation = space.core.generation;
+        if self.applied {
+            return Err(error(py, Class::StalePlan, "this plan was applied already; ask for a new one"));
+        }
+        if self.generation != generation {
+            let message = format!(
+                "the address space changed since this plan was made (generation {} then, {generation} now); \
+                 ask for a new plan",
+                self.generation
+            );
+            return Err(error(py, Class::StalePlan, message));
+        }
+        Ok(())
+    }
+
+    /// Put the record of the requested object in the place of UNKNOWN, making it if need be.
+    fn resolve(&mut self, space: &mut Space, py: Python<'_>) {
+        let Some(requested) = &self.requested else { return };
+        let object = space.intern(requested.bind(py));
+        for op in self.ops.iter_mut().filter(|op| op.mapping.object == UNKNOWN) {
+            op.mapping.object = object;
+        }
+        self.change.resolve(UNKNOWN, object);
+    }
+
+    /// Keep what the operations name, since applying lets go of it.
+    fn keep(&mut self, space: &mut Space, slf: &Bound<'_, Space>) -> PyResult<()> {
+        if self.items.is_some() {
+            return Ok(());
+        }
+        for op in self.ops.iter().filter(|op| op.slot != NONE) {
+            let has_handle = space.core.slot(op.slot).flags & HANDLE != 0;
+            let entry = Entry { addr: op.mapping.addr, range: op.mapping.range, slot: op.slot };
+            let va = if has_handle { Some(space.handle(slf, &entry)?) } else { None };
+            self.kept.push((va, space.object(slf.py(), op.mapping.object)));
+        }
+        Ok(())
+    }
+
+    /// The operations as Python objects.
+    fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let py = slf.py();
+        let plan = slf.borrow();
+        if let Some(items) = &plan.items {
+            return Ok(items.bind(py).clone());
+        }
+        let vm = plan.vm.bind(py).clone();
+        let mut kept = plan.kept.iter();
+        let mut items = Vec::with_capacity(plan.ops.len());
+        for op in &plan.ops {
+            let va = match op.slot {
+                NONE => None,
+                _ if plan.applied => kept.next().map(|kept| Self::gone(py, op, kept)).transpose()?,
+                _ => Some(plan.live(&vm, op)?),
+            };
+            items.push(plan.item(&vm, op, va)?);
+        }
+        let items = PyTuple::new(py, items)?;
+        drop(plan);
+        slf.borrow_mut().items = Some(items.clone().unbind());
+        Ok(items)
+    }
+
+    fn live(&self, vm: &Bound<'_, Space>, op: &Op) -> PyResult<Py<Gpuva>> {
+        let mut space = Space::writing(vm)?;
+        self.require_fresh(&space, vm.py())?;
+        space.handle(vm, &Entry { addr: op.mapping.addr, range: op.mapping.range, slot: op.slot })
+    }
+
+    /// The mapping of an applied operation; nobody had its Python object before if none was kept.
+    fn gone(py: Python<'_>, op: &Op, kept: &(Option<Py<Gpuva>>, Option<Py<PyAny>>)) -> PyResult<Py<Gpuva>> {
+        let (va, obj) = kept;
+        if let Some(va) = va {
+            return Ok(va.clone_ref(py));
+        }
+        let Mapping { addr, range, offset, flags, .. } = op.mapping;
+        let obj = obj.as_ref().map(|obj| obj.clone_ref(py));
+        Py::new(py, Gpuva { vm: None, slot: NONE, own_flags: flags, addr, range, offset, obj })
+    }
+
+    fn item(&self, vm: &Bound<'_, Space>, op: &Op, va: Option<Py<Gpuva>>) -> PyResult<Py<PyAny>> {
+        let py = vm.py();
+        let Some(va) = va else {
+            return Ok(Py::new(py, self.map_op(vm, &op.mapping)?)?.into_any());
+        };
+        let obj = va.borrow(py).obj.as_ref().map(|obj| obj.clone_ref(py));
+        let side = |mapping: Option<Mapping>| {
+            mapping
+                .map(|mapping| Py::new(py, as_map(&mapping, obj.as_ref().map(|obj| obj.clone_ref(py)))))
+                .transpose()
+        };
+        Ok(match op.kind {
+            Kind::Prefetch => Py::new(py, Prefetch { va })?.into_any(),
+            Kind::Remap => {
+                let (prev, next) = (side(op.prev_mapping())?, side(op.next_mapping())?);
+                let unmap = Py::new(py, Unmap { va, keep: op.keep })?;
+                Py::new(py, Remap { prev, next, unmap })?.into_any()
+            }
+            _ => Py::new(py, Unmap { va, keep: op.keep })?.into_any(),
+        })
+    }
+
+    fn map_op(&self, vm: &Bound<'_, Space>, mapping: &Mapping) -> PyResult<Map> {
+        let py = vm.py();
+        let obj = match mapping.object {
+            NONE => None,
+            _ => self.requested.as_ref().map(|obj| obj.clone_ref(py)),
+        };
+        Ok(as_map(mapping, obj))
+    }
+}
+
+fn as_map(mapping: &Mapping, obj: Option<Py<PyAny>>) -> Map {
+    let Mapping { addr, range, offset, flags, .. } = *mapping;
+    Map { addr, range, obj, offset, flags }
+}
+
+#[pymethods]
+impl Plan {
+    /// True if the plan cannot be applied any more: it was, or the space changed since.
+    #[getter]
+    fn stale(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.applied || Space::reading(self.vm.bind(py))?.core.generation != self.generation)
+    }
+
+    /// Apply all operations as one step, mappings linked and unlinked included. Whole or not at all.
+    ///
+    /// Locking: the VM's lock for writing since before the plan was made. ESTALE: the space changed since, or the
+    /// plan was applied. ENOMEM: nothing was changed. O(operations x log n).
+    fn apply(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let vm = slf.borrow().vm.clone_ref(slf.py());
+        let vm = vm.bind(slf.py());
+        Space::changing(vm, |space, py| {
+            space.require_idle(py, "apply")?;
+            let mut plan = slf.borrow_mut();
+            plan.require_fresh(space, py)?;
+            if plan.style == Style::Prefetch {
+                plan.applied = true;
+                return Ok(());
+            }
+            let changes = if plan.style == Style::Run { 1 } else { plan.ops.len() };
+            space.reserve(py, changes, 1)?;
+            plan.keep(space, vm)?;
+            plan.resolve(space, py);
+            if plan.style == Style::Run {
+                space.core.apply(&plan.change);
+            } else {
+                for (addr, mut change) in plan::changes(&plan.ops) {
+                    change.at = space.core.tree.locate(addr);
+                    space.core.apply(&change);
+                }
+            }
+            plan.count(space);
+            plan.applied = true;
+            Ok(())
+        })
+    }
+
+    /// Walk the operations with a driver's own steps (the callback style of `drm_gpuvm_sm_map`).
+    ///
+    /// ``driver`` has ``sm_step_map(op)``, ``sm_step_remap(op)`` and ``sm_step_unmap(op)``. Each must apply its
+    /// operation, with mappings of its own, by ``vm.map``, ``vm.remap`` or ``vm.unmap``, before it returns. If one
+    /// raises, or does not apply, everything done so far is undone and the error goes on to the caller. ESTALE,
+    /// ENOMEM as ``apply``; EINVAL: a prefetch plan, which has no steps.
+    fn step(slf: &Bound<'_, Self>, driver: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let vm = slf.borrow().vm.clone_ref(py);
+        let vm = vm.bind(py);
+        let items = Self::items(slf)?;
+        Space::changing(vm, |space, py| {
+            space.require_idle(py, "step")?;
+            let mut plan = slf.borrow_mut();
+            plan.require_fresh(space, py)?;
+            if plan.style == Style::Prefetch {
+                return Err(error(
+                    py,
+                    Class::InvalidArgument,
+                    "step: a prefetch plan changes nothing and has no steps",
+                ));
+            }
+            space.reserve(py, plan.ops.len(), 1)?;
+            plan.resolve(space, py);
+            space.core.open_journal();
+            space.busy = Some("a plan is being stepped");
+            Ok(())
+        })?;
+        let ops = slf.borrow().ops.clone();
+        let stepped = step::run(vm, driver, &ops, &items);
+        Space::changing(vm, |space, py| {
+            (space.busy, space.step) = (None, None);
+            let mut plan = slf.borrow_mut();
+            if stepped.is_ok() {
+                space.core.commit();
+                plan.count(space);
+                plan.applied = true;
+            } else {
+                space.core.roll_back();
+                if let Some(requested) = &plan.requested {
+                    let record = space.record_of(requested.bind(py));
+                    if record < UNKNOWN {
+                        space.core.objects.settle(record);
+                    }
+                    plan.forget(record);
+                }
+            }
+            Ok(())
+        })?;
+        stepped
+    }
+
+    fn __len__(&self) -> usize {
+        self.ops.len()
+    }
+
+    fn __getitem__<'py>(slf: &Bound<'py, Self>, index: isize) -> PyResult<Bound<'py, PyAny>> {
+        let items = Self::items(slf)?;
+        let len = items.len() as isize;
+        let position = if index < 0 { index + len } else { index };
+        if !(0..len).contains(&position) {
+            return Err(PyIndexError::new_err(format!("operation {index} of a plan of {len}")));
+        }
+        items.get_item(position as usize)
+    }
+
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyIterator>> {
+        Self::items(slf)?.as_any().try_iter()
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let state = match (slf.borrow().applied, Self::stale(&slf.borrow(), slf.py())?) {
+            (true, _) => " applied",
+            (_, true) => " stale",
+            _ => "",
+        };
+        if state == " stale" && slf.borrow().items.is_none() {
+            return Ok(format!("<Plan of {} operations, stale>", slf.borrow().ops.len()));
+        }
+        let items = Self::items(slf)?;
+        let items: Vec<String> =
+            items.iter().map(|op| Ok(op.repr()?.to_string())).collect::<PyResult<_>>()?;
+        Ok(format!("<Plan{state} [{}]>", items.join(", ")))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.vm)?;
+        visit.call(&self.requested)?;
+        visit.call(&self.items)?;
+        for (va, obj) in &self.kept {
+            visit.call(va)?;
+            visit.call(obj)?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// Count what was applied, and make every other plan stale.
+    fn count(&mut self, space: &mut Space) {
+        for op in &self.ops {
+            space.core.counters.count(op);
+        }
+        space.core.generation += 1;
+    }
+
+    /// The record that `resolve` made was given up again.
+    fn forget(&mut self, record: u32) {
+        for op in self.ops.iter_mut().filter(|op| op.kind == Kind::Map && op.mapping.object == record) {
+            op.mapping.object = UNKNOWN;
+        }
+        self.change.resolve(record, UNKNOWN);
+    }
+}

@@ -1,0 +1,441 @@
+//! Arrays of binds: the uAPI's own structs in, the operations out, applied whole or not at all.
+//!
+//! A million mappings do not fit a cache, so nearly all the time of a bind is waiting for memory. Requests
+//! therefore pass through stages a few requests apart, and each stage prefetches what the next one reads: the
+//! inner node above the leaves, the leaf's keys, the entry, its slot, the neighbours in its object's list. A
+//! stage may find that a request before it has changed the tree; the fences tell, and then it searches again.
+//! Only the last stage changes anything.
+
+use std::mem::offset_of;
+
+use crate::memory::{Exhausted, reserve};
+use crate::plan::{self, Answers, Kind, Merge, Op, Sink};
+use crate::regions::{Region, Rule};
+use crate::space::{Change, Counters, Mapping, Slot, Space, USER_FLAGS};
+use crate::tree::{Entry, Inner, Leaf, NONE};
+
+/// `drm_nouveau_vm_bind_op`, 40 bytes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Request {
+    pub op: u32,
+    pub flags: u32,
+    pub handle: u32,
+    pub pad: u32,
+    pub addr: u64,
+    pub bo_offset: u64,
+    pub range: u64,
+}
+
+pub const OP_MAP: u32 = 0;
+pub const OP_UNMAP: u32 = 1;
+pub const FLAG_SPARSE: u32 = 1 << 8;
+pub const FLAG_KIND: u32 = 0xff;
+/// First bit of a mapping's flags that is the driver's; the kind is kept from here on.
+const KIND_SHIFT: u32 = 2;
+
+impl Request {
+    fn is_sparse(&self) -> bool {
+        self.flags & FLAG_SPARSE != 0
+    }
+
+    #[inline(always)]
+    fn end(&self) -> u64 {
+        self.addr + self.range
+    }
+
+    /// The flags of the mapping that this makes.
+    #[inline(always)]
+    pub fn mapping_flags(&self) -> u32 {
+        (self.flags & FLAG_KIND) << KIND_SHIFT
+    }
+
+    #[inline(always)]
+    fn mapping(&self, object: u32) -> Mapping {
+        let flags = self.mapping_flags();
+        Mapping { addr: self.addr, range: self.range, offset: self.bo_offset, object, flags }
+    }
+}
+
+/// One emitted operation, 56 bytes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Record {
+    pub op: u8,
+    pub keep: u8,
+    pub pad: u16,
+    pub request: u32,
+    pub handle: u32,
+    pub flags: u32,
+    pub addr: u64,
+    pub bo_offset: u64,
+    pub range: u64,
+    pub prev_range: u64,
+    pub next_range: u64,
+}
+
+/// A mapping as `find_many` and `to_array` tell it, 32 bytes; range 0 is "none".
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Found {
+    pub addr: u64,
+    pub range: u64,
+    pub bo_offset: u64,
+    pub handle: u32,
+    pub flags: u32,
+}
+
+/// Why a request was refused.
+#[derive(Debug)]
+pub enum Refusal {
+    UnknownOp,
+    UnknownFlags,
+    SparseHandle,
+    SparseWithoutRegions,
+    Range,
+    Regions,
+    Overlaps(u64, u64),
+    NoSuchRegion,
+    Exhausted,
+    /// Not refused: the driver has to be asked first.
+    Ask,
+}
+
+/// Everything that can be said of a request without looking at mappings.
+#[inline(always)]
+pub fn check_request(space: &Space, request: &Request) -> Result<(), Refusal> {
+    if request.op > OP_UNMAP {
+        return Err(Refusal::UnknownOp);
+    }
+    if request.flags & !(FLAG_SPARSE | FLAG_KIND) != 0 {
+        return Err(Refusal::UnknownFlags);
+    }
+    if !space.range_valid(request.addr, request.range) {
+        return Err(Refusal::Range);
+    }
+    if request.is_sparse() {
+        if space.regions.rule == Rule::Off {
+            return Err(Refusal::SparseWithoutRegions);
+        }
+        if request.handle != 0 {
+            return Err(Refusal::SparseHandle);
+        }
+    }
+    Ok(())
+}
+
+fn check_regions(space: &Space, request: &Request) -> Result<(), Refusal> {
+    let allowed = request.op != OP_MAP || space.regions.allow(request.addr, request.end());
+    if allowed { Ok(()) } else { Err(Refusal::Regions) }
+}
+
+/// Collects records and counts them.
+struct Recorder<'a> {
+    out: &'a mut Vec<Record>,
+    counters: &'a mut Counters,
+    handles: &'a crate::object::Objects,
+    request: u32,
+}
+
+impl Sink for Recorder<'_> {
+    #[inline(always)]
+    fn push(&mut self, op: Op) {
+        self.counters.count(&op);
+        let Mapping { addr, range, offset, object, flags } = op.mapping;
+        self.out.push(Record {
+            op: op.kind as u8,
+            keep: op.keep as u8,
+            pad: 0,
+            request: self.request,
+            handle: if object == NONE { 0 } else { self.handles.get(object).handle },
+            flags,
+            addr,
+            bo_offset: offset,
+            range,
+            prev_range: op.prev,
+            next_range: op.next,
+        });
+    }
+}
+
+impl Counters {
+    #[inline(always)]
+    pub fn count(&mut self, op: &Op) {
+        match op.kind {
+            Kind::Map => self.maps += 1,
+            Kind::Remap => {
+                self.remaps += 1;
+                self.splits += (op.prev > 0 && op.next > 0) as u64;
+            }
+            Kind::Unmap => self.unmaps += 1,
+            Kind::Prefetch => {}
+        }
+    }
+}
+
+/// Take the memory that a batch needs.
+pub fn prepare(space: &mut Space, requests: &[Request], out: &mut Vec<Record>) -> Result<(), Exhausted> {
+    space.reserve(requests.len(), 0)?;
+    reserve(out, requests.len() * 2)
+}
+
+/// Apply prepared `requests`, whose objects are `objects`, and append what was done to `out`. On an error, the
+/// index of the request at fault; nothing has changed then.
+pub fn bind(
+    space: &mut Space,
+    requests: &[Request],
+    objects: &[u32],
+    merge: Merge,
+    out: &mut Vec<Record>,
+) -> Result<(), (usize, Refusal)> {
+    if merge == Merge::Never && !requests.iter().any(Request::is_sparse) {
+        let ruled = if space.regions.rule == Rule::Off { &[] } else { requests };
+        for (index, request) in ruled.iter().enumerate() {
+            check_regions(space, request).map_err(|refusal| (index, refusal))?;
+        }
+        bind_checked(space, requests, objects, out);
+        return Ok(());
+    }
+    space.open_journal();
+    for (index, request) in requests.iter().enumerate() {
+        let mut yes = Answers::default();
+        if let Err(refusal) = bind_one(space, (index, request), objects[index], (merge, &mut yes), out) {
+            space.roll_back();
+            out.clear();
+            return Err((index, refusal));
+        }
+    }
+    space.commit();
+    Ok(())
+}
+
+/// One request of a batch that may still fail.
+pub fn bind_one(
+    space: &mut Space,
+    (index, request): (usize, &Request),
+    object: u32,
+    (merge, answers): (Merge, &mut Answers),
+    out: &mut Vec<Record>,
+) -> Result<(), Refusal> {
+    let (addr, end) = (request.addr, request.end());
+    if request.is_sparse() && request.op == OP_MAP {
+        return make_region(space, Region { addr, end, sparse: true });
+    }
+    if request.is_sparse() {
+        space.regions.find(addr, end).filter(|region| region.sparse).ok_or(Refusal::NoSuchRegion)?;
+        space.regions.remove(addr);
+    }
+    check_regions(space, request)?;
+    let (mut counters, emitted) = (space.counters, out.len());
+    let mut sink = Recorder { out, counters: &mut counters, handles: &space.objects, request: index as u32 };
+    let at = space.tree.locate(addr);
+    let mut change = Change::default();
+    if request.op == OP_UNMAP {
+        plan::unmap(space, at, addr, end, &mut change, &mut sink);
+    } else if merge == Merge::Never {
+        plan::map(space, at, &request.mapping(object), &mut change, &mut sink);
+    } else {
+        plan::map_merging(space, at, &request.mapping(object), (merge, answers), &mut change, &mut sink);
+        if !answers.open.is_empty() {
+            out.truncate(emitted);
+            return Err(Refusal::Ask);
+        }
+    }
+    space.counters = counters;
+    space.apply(&change);
+    Ok(())
+}
+
+/// Insert a region where there is neither a region nor a mapping yet.
+pub fn make_region(space: &mut Space, region: Region) -> Result<(), Refusal> {
+    if let Some(other) = space.regions.overlapping(region.addr, region.end) {
+        return Err(Refusal::Overlaps(other.addr, other.end));
+    }
+    if let Some(entry) = space.first_overlapping(region.addr, region.end) {
+        return Err(Refusal::Overlaps(entry.addr, entry.end()));
+    }
+    space.regions.insert(region);
+    Ok(())
+}
+
+/// How many requests the stages are apart.
+const LAG: usize = 6;
+const STAGES: usize = 6;
+/// Requests in flight; a power of two.
+const RING: usize = 64;
+
+/// The part of an inner node that a search reads.
+const INNER_SEARCHED: usize = offset_of!(Inner, gaps);
+
+/// What the stages know of a request so far. All of it is a guess that the next stage verifies.
+#[derive(Clone, Copy, Default)]
+struct InFlight {
+    node: u32,
+    leaf: u32,
+    index: u32,
+    slot: u32,
+}
+
+/// Run all stages for all requests: `ahead` gets the stage's number, `last` is the one that does the work.
+#[inline(always)]
+fn pipeline<S>(
+    state: &mut S,
+    count: usize,
+    ahead: impl Fn(&S, usize, usize, &mut InFlight),
+    mut last: impl FnMut(&mut S, usize, &InFlight),
+) {
+    let mut ring = [InFlight::default(); RING];
+    for step in 0..count + (STAGES - 1) * LAG {
+        // Written out, so that each stage is compiled apart.
+        if step < count {
+            ahead(state, 0, step, &mut ring[step % RING]);
+        }
+        if let index = step.wrapping_sub(LAG)
+            && index < count
+        {
+            ahead(state, 1, index, &mut ring[index % RING]);
+        }
+        if let index = step.wrapping_sub(2 * LAG)
+            && index < count
+        {
+            ahead(state, 2, index, &mut ring[index % RING]);
+        }
+        if let index = step.wrapping_sub(3 * LAG)
+            && index < count
+        {
+            ahead(state, 3, index, &mut ring[index % RING]);
+        }
+        if let index = step.wrapping_sub(4 * LAG)
+            && index < count
+        {
+            ahead(state, 4, index, &mut ring[index % RING]);
+        }
+        if let index = step.wrapping_sub(5 * LAG)
+            && index < count
+        {
+            last(state, index, &ring[index % RING]);
+        }
+    }
+}
+
+/// Requests that cannot fail any more: no merging, no region comes or goes.
+#[inline(always)]
+fn bind_checked(space: &mut Space, requests: &[Request], objects: &[u32], out: &mut Vec<Record>) {
+    let mut change = Change::default();
+    let mut counters = space.counters;
+    let ahead = |space: &Space, stage, index: usize, flight: &mut InFlight| {
+        look_ahead(space, stage, requests[index].addr, flight);
+    };
+    pipeline(space, requests.len(), ahead, |space, index, flight| {
+        let request = &requests[index];
+        let (leaf, found) = verified(space, flight, request.addr);
+        let at = space.tree.first_ending_after(leaf, found, request.addr);
+        let handles = &space.objects;
+        let mut sink = Recorder { out, counters: &mut counters, handles, request: index as u32 };
+        if request.op == OP_MAP {
+            plan::map(space, at, &request.mapping(objects[index]), &mut change, &mut sink);
+        } else {
+            plan::unmap(space, at, request.addr, request.end(), &mut change, &mut sink);
+        }
+        space.apply(&change);
+    });
+    counters.mapped_bytes = space.counters.mapped_bytes;
+    space.counters = counters;
+}
+
+/// Exact lookups of `(addr, range)`; what is not there has range 0.
+pub fn find_many(space: &Space, addrs: &[u64], ranges: &[u64], out: &mut [Found]) {
+    let ahead = |(): &(), stage, index: usize, flight: &mut InFlight| {
+        look_ahead(space, stage, addrs[index], flight);
+    };
+    pipeline(&mut (), addrs.len(), ahead, |(), index, flight| {
+        let addr = addrs[index];
+        let (leaf, at) = verified(space, flight, addr);
+        let entry = space.tree.get_at(leaf, at, addr);
+        out[index] = match entry.filter(|entry| entry.range == ranges[index]) {
+            Some(entry) => found(space, &entry),
+            None => Found::default(),
+        };
+    });
+}
+
+/// A mapping as arrays tell it.
+pub fn found(space: &Space, entry: &Entry) -> Found {
+    let slot = space.slot(entry.slot);
+    Found {
+        addr: entry.addr,
+        range: entry.range,
+        bo_offset: slot.offset,
+        handle: if slot.object == NONE { 0 } else { space.objects.get(slot.object).handle },
+        flags: slot.flags & USER_FLAGS,
+    }
+}
+
+/// The leaf of `addr` and the number of its entries that start at or before, whatever happened since it was met.
+#[inline(always)]
+fn verified(space: &Space, flight: &InFlight, addr: u64) -> (u32, usize) {
+    let leaf = match space.tree.leaves.get(flight.leaf as usize) {
+        Some(leaf) if leaf.encloses(addr) => flight.leaf,
+        _ => space.tree.leaf_of(addr),
+    };
+    (leaf, space.tree.leaf(leaf).upper_bound_near(addr, flight.index as usize))
+}
+
+#[inline(always)]
+fn look_ahead(space: &Space, stage: usize, addr: u64, flight: &mut InFlight) {
+    let tree = &space.tree;
+    match stage {
+        0 => {
+            flight.node = tree.root;
+            for _ in 1..tree.height {
+                flight.node = tree.inner(flight.node).child_of(addr);
+            }
+            if tree.height > 0 {
+                prefetch_lines::<Inner>(tree.inners.as_ptr(), flight.node, 0, INNER_SEARCHED);
+            }
+        }
+        1 => {
+            flight.leaf = match tree.inners.get(flight.node as usize) {
+                Some(inner) if inner.encloses(addr, 1) => inner.child_of(addr),
+                _ => tree.leaf_of(addr),
+            };
+            prefetch_lines::<Leaf>(tree.leaves.as_ptr(), flight.leaf, 0, offset_of!(Leaf, ranges));
+        }
+        2 => {
+            let index = tree.leaf(flight.leaf).upper_bound(addr);
+            flight.index = index as u32;
+            let index = index.saturating_sub(1);
+            let leaves = tree.leaves.as_ptr();
+            prefetch_lines::<Leaf>(leaves, flight.leaf, offset_of!(Leaf, ranges) + index * 8, 8);
+            prefetch_lines::<Leaf>(leaves, flight.leaf, offset_of!(Leaf, slots) + index * 4, 4);
+        }
+        3 => {
+            let index = (flight.index as usize).saturating_sub(1);
+            flight.slot = tree.leaf(flight.leaf).slots[index];
+            prefetch_lines::<Slot>(space.slots.as_ptr(), flight.slot, 0, size_of::<Slot>());
+        }
+        _ => {
+            // Unlinking writes to the neighbours in the object's list.
+            if let Some(slot) = space.slots.get(flight.slot as usize) {
+                prefetch_lines::<Slot>(space.slots.as_ptr(), slot.prev, 0, size_of::<Slot>());
+                prefetch_lines::<Slot>(space.slots.as_ptr(), slot.next, 0, size_of::<Slot>());
+            }
+        }
+    }
+}
+
+/// Fetch the cache lines of `array[index]` from byte `from` on, `bytes` of them.
+#[inline(always)]
+fn prefetch_lines<T>(array: *const T, index: u32, from: usize, bytes: usize) {
+    let start = array.wrapping_add(index as usize).cast::<i8>().wrapping_add(from);
+    for offset in (0..bytes).step_by(64) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch is a hint and reads nothing; any address is allowed.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (start, offset);
+    }
+}

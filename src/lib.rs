@@ -1,0 +1,23 @@
+//! `gpuvm._core`: the hot path of the address-space manager. What it means is Python's to say.
+
+mod check;
+
+mod binding;
+mod bulk;
+mod gaps;
+mod memory;
+mod object;
+mod plan;
+mod regions;
+mod space;
+mod tree;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::binding::{
+        Gpuva, Map, MappingIterator, Plan, Prefetch, Records, Remap, Space, Unmap, VmBo, fail_allocation,
+    };
+}

@@ -1,0 +1,466 @@
+//! Changing the tree: splice entries, keep the nodes filled, mark what the gap search must look at again.
+
+use super::{Cursor, Entry, INNER_CAP, Inner, LEAF_CAP, Leaf, NONE, Tree};
+use crate::memory::{Exhausted, reserve};
+
+/// A node with fewer entries looks for a neighbour to merge with.
+const LEAF_MIN: usize = LEAF_CAP / 4;
+const INNER_MIN: usize = INNER_CAP / 4;
+/// Merging stops here, so that the next insert does not split again at once.
+const LEAF_MERGED: usize = LEAF_CAP * 3 / 4;
+const INNER_MERGED: usize = INNER_CAP * 3 / 4;
+/// A full leaf rather moves entries to a sibling than splits, if that one has this much room.
+const LEAF_ROOM: usize = 4;
+
+impl Tree {
+    /// Take the memory for the next `inserts` inserts now, where a refusal does no harm.
+    ///
+    /// A leaf that was split takes half its size before it splits again; a batch that starts on many full
+    /// leaves can need more and then allocates as it goes.
+    pub fn reserve(&mut self, inserts: usize) -> Result<(), Exhausted> {
+        let leaves = inserts.min(inserts / (LEAF_CAP / 2) + 4);
+        let inners = leaves / (INNER_CAP / 2) + self.height as usize + 2;
+        reserve(&mut self.leaves, leaves.saturating_sub(self.free_leaves))?;
+        reserve(&mut self.inners, inners.saturating_sub(self.free_inners))
+    }
+
+    /// Replace the `removed` entries from `at` on by `added`, which are in address order and fill a part of
+    /// the hole that this leaves. Nothing shifts when as many come as go.
+    #[inline(always)]
+    pub fn splice(&mut self, at: Cursor, removed: usize, added: &[Entry]) {
+        if !self.splice_in_leaf(at, removed, added) {
+            self.splice_across(at, removed, added);
+        }
+    }
+
+    #[inline(always)]
+    fn splice_in_leaf(&mut self, at: Cursor, removed: usize, added: &[Entry]) -> bool {
+        let is_root = self.height == 0;
+        let leaf = &mut self.leaves[at.leaf as usize];
+        let (index, len) = (at.index as usize, leaf.len as usize);
+        let behind = index + removed;
+        if behind > len || !added.iter().all(|entry| leaf.encloses(entry.addr)) {
+            return false;
+        }
+        let new_len = len - removed + added.len();
+        if new_len > LEAF_CAP || (new_len < LEAF_MIN && new_len < len && !is_root) {
+            return false;
+        }
+        let same_shape = removed == 1
+            && added.len() == 1
+            && leaf.keys[index] == added[0].addr
+            && leaf.ranges[index] == added[0].range;
+        if removed != added.len() {
+            leaf.shift(behind, index + added.len());
+        }
+        for (offset, entry) in added.iter().enumerate() {
+            leaf.set(index + offset, entry);
+        }
+        self.len = self.len + added.len() - removed;
+        if !same_shape {
+            self.mark_gaps(at.leaf, behind == len);
+        }
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn splice_across(&mut self, mut at: Cursor, mut removed: usize, added: &[Entry]) {
+        let mut addr = match self.entry(&mut at) {
+            Some(entry) if removed > 0 => entry.addr,
+            _ => 0,
+        };
+        while removed > 0 {
+            let leaf = self.leaf_of(addr);
+            let node = self.leaf(leaf);
+            let index = node.upper_bound(addr) - 1;
+            let run = removed.min(node.len as usize - index);
+            removed -= run;
+            if removed > 0 {
+                addr = self.leaf(node.next).keys[0];
+            }
+            self.remove_run(leaf, index, run);
+        }
+        for entry in added {
+            self.insert(entry);
+        }
+    }
+
+    fn remove_run(&mut self, leaf: u32, index: usize, run: usize) {
+        let node = &mut self.leaves[leaf as usize];
+        let at_end = index + run == node.len as usize;
+        node.shift(index + run, index);
+        self.len -= run;
+        self.mark_gaps(leaf, at_end);
+        self.refill_leaf(leaf);
+    }
+
+    fn insert(&mut self, entry: &Entry) {
+        let mut leaf = self.leaf_of(entry.addr);
+        if self.leaf(leaf).len as usize == LEAF_CAP {
+            self.make_room(leaf, entry.addr);
+            leaf = self.leaf_of(entry.addr);
+        }
+        let node = &mut self.leaves[leaf as usize];
+        let (index, len) = (node.upper_bound(entry.addr), node.len as usize);
+        node.shift(index, index + 1);
+        node.set(index, entry);
+        self.len += 1;
+        self.mark_gaps(leaf, index == len);
+    }
+
+    /// Give the full `leaf` room for an entry at `addr`: a sibling takes some entries, or the leaf splits.
+    fn make_room(&mut self, leaf: u32, addr: u64) {
+        let node = self.leaf(leaf);
+        if node.parent != NONE {
+            let parent = self.inner(node.parent);
+            let index = parent.index_of(node.lo);
+            for right in
+                [index + 1, index].into_iter().filter(|&right| right > 0 && right < parent.len as usize)
+            {
+                let pair = (parent.children[right - 1], parent.children[right]);
+                let sibling = if pair.0 == leaf { pair.1 } else { pair.0 };
+                if self.leaf(sibling).len as usize <= LEAF_CAP - LEAF_ROOM {
+                    return self.balance(pair.0, pair.1, right);
+                }
+            }
+        }
+        let (len, keys) = (node.len as usize, &node.keys);
+        // Addresses given out upwards or downwards leave full leaves behind.
+        let (at, fence) = if addr > keys[len - 1] {
+            (len, addr)
+        } else if addr < keys[0] {
+            (0, keys[0])
+        } else {
+            (len / 2, keys[len / 2])
+        };
+        self.split_leaf(leaf, at, fence);
+    }
+
+    /// Share the entries of two neighbours, children `right - 1` and `right` of one parent, evenly.
+    fn balance(&mut self, left: u32, right: u32, right_index: usize) {
+        let (left_len, right_len) = (self.leaf(left).len as usize, self.leaf(right).len as usize);
+        let want = (left_len + right_len) / 2;
+        let (a, b) = self.two_leaves(left, right);
+        if left_len > want {
+            let moved = left_len - want;
+            b.shift(0, moved);
+            for index in 0..moved {
+                b.set(index, &a.entry(want + index));
+            }
+            a.shift(left_len, want);
+        } else {
+            let moved = want - left_len;
+            a.extend_from(b, 0..moved);
+            b.shift(moved, 0);
+        }
+        let fence = b.keys[0];
+        (a.hi, b.lo) = (fence, fence);
+        let parent = a.parent;
+        self.inners[parent as usize].keys[right_index - 1] = fence;
+        self.mark_gaps(left, true);
+    }
+
+    fn split_leaf(&mut self, left: u32, at: usize, fence: u64) {
+        let right = self.new_leaf();
+        let (a, b) = self.two_leaves(left, right);
+        let (len, next) = (a.len as usize, a.next);
+        *b = Leaf::new(fence, a.hi);
+        b.extend_from(a, at..len);
+        a.shift(len, at);
+        a.hi = fence;
+        (a.next, b.prev, b.next) = (right, left, next);
+        if next != NONE {
+            self.leaves[next as usize].prev = right;
+        }
+        self.add_to_parent(left, right, fence, 0);
+        self.mark_gaps(left, true);
+    }
+
+    /// Hang `right`, split off `left` at `fence`, below the parent of `left`; both have `height`.
+    fn add_to_parent(&mut self, left: u32, right: u32, fence: u64, height: u8) {
+        let mut parent = self.parent_of(left, height);
+        if parent == NONE {
+            parent = self.new_inner(Inner::new(0, u64::MAX, height + 1));
+            let root = &mut self.inners[parent as usize];
+            root.children[0] = left;
+            root.len = 1;
+            self.set_parent(left, height, parent);
+            self.root = parent;
+            self.height += 1;
+        } else if self.inner(parent).len as usize == INNER_CAP {
+            parent = self.split_inner(parent, fence);
+        }
+        let node = &mut self.inners[parent as usize];
+        node.insert_child(node.index_of(fence - 1) + 1, fence, right);
+        self.set_parent(right, height, parent);
+        self.mark_inner(parent);
+    }
+
+    /// Split the full inner node `left`; returns the half that encloses `fence`.
+    fn split_inner(&mut self, left: u32, fence: u64) -> u32 {
+        let node = self.inner(left);
+        let (len, hi, height) = (node.len as usize, node.hi, node.height);
+        let at = match (node.lo, node.hi) {
+            (_, u64::MAX) => len - 1,
+            (0, _) => 1,
+            _ => len / 2,
+        };
+        let lo = node.keys[at - 1];
+        let mut half = Inner::new(lo, hi, height);
+        half.len = (len - at) as u8;
+        half.children[..len - at].copy_from_slice(&node.children[at..len]);
+        half.keys[..len - at - 1].copy_from_slice(&node.keys[at..len - 1]);
+        let right = self.new_inner(half);
+        let node = &mut self.inners[left as usize];
+        node.keys[at - 1..].fill(u64::MAX);
+        node.len = at as u8;
+        node.hi = lo;
+        node.gap_stale = u32::MAX;
+        for index in 0..len - at {
+            self.set_parent(self.inner(right).children[index], height - 1, right);
+        }
+        self.add_to_parent(left, right, lo, height);
+        if fence - 1 < lo { left } else { right }
+    }
+
+    fn refill_leaf(&mut self, leaf: u32) {
+        let node = self.leaf(leaf);
+        let (len, parent) = (node.len as usize, node.parent);
+        if len >= LEAF_MIN || parent == NONE {
+            return;
+        }
+        let siblings = self.inner(parent);
+        let index = siblings.index_of(node.lo);
+        for right in
+            [index + 1, index].into_iter().filter(|&right| right > 0 && right < siblings.len as usize)
+        {
+            let (a, b) = (siblings.children[right - 1], siblings.children[right]);
+            if self.leaf(a).len as usize + self.leaf(b).len as usize <= LEAF_MERGED {
+                return self.merge_leaves(a, b, right);
+            }
+        }
+        if len == 0 {
+            self.unlink_leaf(leaf);
+            self.drop_child(parent, index);
+        }
+    }
+
+    fn merge_leaves(&mut self, left: u32, right: u32, right_index: usize) {
+        let (a, b) = self.two_leaves(left, right);
+        a.extend_from(b, 0..b.len as usize);
+        a.hi = b.hi;
+        let parent = a.parent;
+        self.unlink_leaf(right);
+        self.inners[parent as usize].remove_child(right_index);
+        self.mark_inner(parent);
+        self.mark_gaps(left, true);
+        self.refill_inner(parent);
+    }
+
+    /// Take the empty child `index` out of `parent`; a neighbour inherits its key range.
+    fn drop_child(&mut self, parent: u32, index: usize) {
+        let node = &mut self.inners[parent as usize];
+        let (lo, hi, height, len) = (node.lo, node.hi, node.height, node.len as usize);
+        let child_lo = if index == 0 { lo } else { node.keys[index - 1] };
+        let child_hi = if index + 1 == len { hi } else { node.keys[index] };
+        node.remove_child(index);
+        if index > 0 {
+            let left = node.children[index - 1];
+            self.extend_hi(left, height - 1, child_hi);
+        } else if len > 1 {
+            let right = node.children[0];
+            self.extend_lo(right, height - 1, child_lo);
+        } else {
+            let grandparent = node.parent;
+            let index = self.inner(grandparent).index_of(lo);
+            self.free_inner(parent);
+            return self.drop_child(grandparent, index);
+        }
+        self.mark_inner(parent);
+        self.refill_inner(parent);
+    }
+
+    fn extend_hi(&mut self, mut node: u32, mut height: u8, hi: u64) {
+        while height > 0 {
+            let inner = &mut self.inners[node as usize];
+            inner.hi = hi;
+            node = inner.children[inner.len as usize - 1];
+            height -= 1;
+        }
+        self.leaves[node as usize].hi = hi;
+        self.mark_gaps(node, true);
+    }
+
+    fn extend_lo(&mut self, mut node: u32, mut height: u8, lo: u64) {
+        while height > 0 {
+            let inner = &mut self.inners[node as usize];
+            inner.lo = lo;
+            node = inner.children[0];
+            height -= 1;
+        }
+        self.leaves[node as usize].lo = lo;
+        self.mark_gaps(node, false);
+    }
+
+    fn refill_inner(&mut self, node: u32) {
+        if node == self.root {
+            return self.lower_root();
+        }
+        let inner = self.inner(node);
+        if inner.len as usize >= INNER_MIN {
+            return;
+        }
+        let parent = inner.parent;
+        let siblings = self.inner(parent);
+        let index = siblings.index_of(inner.lo);
+        for right in
+            [index + 1, index].into_iter().filter(|&right| right > 0 && right < siblings.len as usize)
+        {
+            let (a, b) = (siblings.children[right - 1], siblings.children[right]);
+            if self.inner(a).len as usize + self.inner(b).len as usize <= INNER_MERGED {
+                return self.merge_inners(a, b, right);
+            }
+        }
+    }
+
+    fn merge_inners(&mut self, left: u32, right: u32, right_index: usize) {
+        let [a, b] = self
+            .inners
+            .get_disjoint_mut([left as usize, right as usize])
+            .expect("two siblings are two nodes");
+        let (a_len, b_len, height) = (a.len as usize, b.len as usize, a.height);
+        a.keys[a_len - 1] = b.lo;
+        a.keys[a_len..a_len + b_len - 1].copy_from_slice(&b.keys[..b_len - 1]);
+        a.children[a_len..a_len + b_len].copy_from_slice(b.children());
+        a.len += b.len;
+        a.hi = b.hi;
+        a.gap_stale = u32::MAX;
+        let parent = a.parent;
+        for index in a_len..a_len + b_len {
+            self.set_parent(self.inner(left).children[index], height - 1, left);
+        }
+        self.free_inner(right);
+        self.inners[parent as usize].remove_child(right_index);
+        self.mark_inner(parent);
+        self.mark_inner(left);
+        self.refill_inner(parent);
+    }
+
+    fn lower_root(&mut self) {
+        while self.height > 0 && self.inner(self.root).len == 1 {
+            let child = self.inner(self.root).children[0];
+            self.free_inner(self.root);
+            self.height -= 1;
+            self.root = child;
+            self.set_parent(child, self.height, NONE);
+        }
+    }
+
+    /// The holes in front of the entries of `leaf` changed; if its last entry did, so did the next leaf's first.
+    #[inline(always)]
+    fn mark_gaps(&mut self, leaf: u32, at_end: bool) {
+        self.mark_leaf(leaf);
+        if at_end {
+            let next = self.leaf(leaf).next;
+            if next != NONE {
+                self.mark_leaf(next);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mark_leaf(&mut self, leaf: u32) {
+        let node = &mut self.leaves[leaf as usize];
+        if !node.gap_stale {
+            node.gap_stale = true;
+            let (lo, parent) = (node.lo, node.parent);
+            self.mark_path(parent, lo);
+        }
+    }
+
+    fn mark_inner(&mut self, inner: u32) {
+        let node = &mut self.inners[inner as usize];
+        node.gap_stale = u32::MAX;
+        let (lo, parent) = (node.lo, node.parent);
+        self.mark_path(parent, lo);
+    }
+
+    /// Mark the child at `lo` in `node` and in all above it. A marked child means a marked path.
+    fn mark_path(&mut self, mut node: u32, lo: u64) {
+        while node != NONE {
+            let inner = &mut self.inners[node as usize];
+            let bit = 1 << inner.index_of(lo);
+            if inner.gap_stale & bit != 0 {
+                return;
+            }
+            inner.gap_stale |= bit;
+            node = inner.parent;
+        }
+    }
+
+    fn parent_of(&self, node: u32, height: u8) -> u32 {
+        if height == 0 { self.leaf(node).parent } else { self.inner(node).parent }
+    }
+
+    fn set_parent(&mut self, node: u32, height: u8, parent: u32) {
+        if height == 0 {
+            self.leaves[node as usize].parent = parent;
+        } else {
+            self.inners[node as usize].parent = parent;
+        }
+    }
+
+    fn two_leaves(&mut self, a: u32, b: u32) -> (&mut Leaf, &mut Leaf) {
+        let [a, b] =
+            self.leaves.get_disjoint_mut([a as usize, b as usize]).expect("two neighbours are two leaves");
+        (a, b)
+    }
+
+    /// Take a leaf out of the chain and put it on the free list, its fences closed.
+    fn unlink_leaf(&mut self, leaf: u32) {
+        let (prev, next) = (self.leaf(leaf).prev, self.leaf(leaf).next);
+        if prev != NONE {
+            self.leaves[prev as usize].next = next;
+        }
+        if next != NONE {
+            self.leaves[next as usize].prev = prev;
+        }
+        let node = &mut self.leaves[leaf as usize];
+        *node = Leaf::new(u64::MAX, 0);
+        node.next = self.free_leaf;
+        self.free_leaf = leaf;
+        self.free_leaves += 1;
+    }
+
+    fn new_leaf(&mut self) -> u32 {
+        if self.free_leaf == NONE {
+            self.leaves.push(Leaf::new(u64::MAX, 0));
+            return (self.leaves.len() - 1) as u32;
+        }
+        let leaf = self.free_leaf;
+        self.free_leaf = self.leaf(leaf).next;
+        self.free_leaves -= 1;
+        leaf
+    }
+
+    fn new_inner(&mut self, inner: Inner) -> u32 {
+        if self.free_inner == NONE {
+            self.inners.push(inner);
+            return (self.inners.len() - 1) as u32;
+        }
+        let id = self.free_inner;
+        self.free_inner = self.inner(id).parent;
+        self.free_inners -= 1;
+        self.inners[id as usize] = inner;
+        id
+    }
+
+    fn free_inner(&mut self, id: u32) {
+        let node = &mut self.inners[id as usize];
+        *node = Inner::new(u64::MAX, 0, 0);
+        node.parent = self.free_inner;
+        self.free_inner = id;
+        self.free_inners += 1;
+    }
+}

@@ -1,0 +1,142 @@
+"""Several real threads on one space: plans made by one go stale by another, and nothing is ever torn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from random import Random
+from threading import Barrier, Thread
+
+import pytest
+
+import gpuvm
+from arrays import bind_array, map_row, unmap_row
+from drivers import Driver
+from gpuvm import GpuVm, Merge
+from scenes import OBJECTS, scene
+from suite import scaled
+
+THREADS = 6
+TURNS = scaled(400, 8000)
+SPAN = 1 << 14
+HANDLES = OBJECTS.handles()
+
+
+@pytest.fixture(autouse=True)
+def _switch_often() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def in_threads(work: Callable[[int], None]) -> None:
+    """Run `work(number)` in several threads at once; the first failure is raised here."""
+    start, failures = Barrier(THREADS), list[BaseException]()
+
+    def run(number: int) -> None:
+        start.wait()
+        try:
+            work(number)
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [Thread(target=run, args=(number,)) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def until_accepted(attempt: Callable[[], object]) -> int:
+    """Repeat while another thread is quicker; how often that was."""
+    lost = 0
+    while True:
+        try:
+            attempt()
+        except (gpuvm.StalePlan, gpuvm.Busy):
+            lost += 1
+        else:
+            return lost
+
+
+def hammer(vm: GpuVm, number: int, base: int, lost: list[int]) -> None:
+    random = Random(number)
+    for _ in range(TURNS):
+        addr, size = base + 8 * random.randrange(SPAN // 8 - 20), 8 * random.randint(1, 16)
+        bo = random.randint(0, 3)
+        match random.randrange(6):
+            case 0:
+                lost[number] += until_accepted(lambda: vm.sm_unmap(addr, size).apply())
+            case 1:
+                lost[number] += until_accepted(lambda: vm.sm_map(addr, size, OBJECTS[bo], addr).step(Driver(vm)))
+            case 2:
+                rows = [map_row(addr, size, bo, addr), unmap_row(addr, 8), map_row(addr, 16, bo, addr)]
+                until_accepted(lambda: vm.bind(bind_array(rows), HANDLES))
+            case 3:
+                for mapping in vm.mappings(addr, size):
+                    assert mapping.range > 0
+                vm.find_first(addr, size)
+                vm.statistics()
+            case _:
+                lost[number] += until_accepted(lambda: vm.sm_map(addr, size, OBJECTS[bo], addr).apply())
+
+
+@pytest.mark.parametrize("merge", [Merge.NEVER, Merge.ALWAYS], ids=lambda merge: merge.name)
+def test_one_space_hammered_by_all(merge: Merge) -> None:
+    vm, lost = scene(merge=merge), [0] * THREADS
+    in_threads(lambda number: hammer(vm, number, 0, lost))
+    vm.check()
+    total = sum(mapping.range for mapping in vm)
+    assert total == vm.statistics().mapped_bytes
+    assert sum(len(vm_bo) for vm_bo in vm.vm_bos()) == sum(mapping.obj is not None for mapping in vm)
+    vm.sm_unmap(vm.start, vm.range).apply()
+    assert vm.put() is True
+
+
+def test_threads_in_areas_of_their_own_do_not_disturb_each_other() -> None:
+    """Each thread's area ends exactly as if it had been alone."""
+    shared, lost = scene(), [0] * THREADS
+    in_threads(lambda number: hammer(shared, number, number * SPAN, lost))
+    shared.check()
+    for number in range(THREADS):
+        alone = scene()
+        hammer(alone, number, number * SPAN, [0] * THREADS)
+        mine = [(va.addr, va.end, va.obj, va.offset) for va in shared.mappings(number * SPAN, SPAN)]
+        assert mine == [(va.addr, va.end, va.obj, va.offset) for va in alone]
+
+
+def test_references_from_many_threads() -> None:
+    vm = scene()
+    vm_bo = vm.bo_obtain(OBJECTS[1])
+
+    def work(_: int) -> None:
+        for _turn in range(TURNS):
+            vm.get()
+            until_accepted(lambda: vm.bo_obtain(OBJECTS[1]))
+            vm_bo.put()
+            vm.put()
+
+    in_threads(work)
+    assert (vm.refcount, vm_bo.refcount) == (1, 1)
+    vm.check()
+
+
+def test_one_plan_is_applied_by_one_thread_only() -> None:
+    vm = scene()
+    for turn in range(50):
+        plan, winners = vm.sm_map(8 * turn, 8, OBJECTS[1]), list[int]()
+
+        def work(number: int, plan: gpuvm.Plan = plan, winners: list[int] = winners) -> None:
+            try:
+                plan.apply()
+            except (gpuvm.StalePlan, gpuvm.Busy):
+                return
+            winners.append(number)
+
+        in_threads(work)
+        assert len(winners) == 1
+    assert len(vm) == 50
+    vm.check()
