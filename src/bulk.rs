@@ -193,7 +193,7 @@ pub fn bind(
         for (index, request) in ruled.iter().enumerate() {
             check_regions(space, request).map_err(|refusal| (index, refusal))?;
         }
-        bind_checked(space, requests, objects, out);
+        run(&mut Binds { space, requests, objects, out, change: Change::default() });
         return Ok(());
     }
     space.open_journal();
@@ -263,11 +263,10 @@ const LAG: usize = 6;
 const STAGES: usize = 6;
 /// Requests in flight; a power of two.
 const RING: usize = 64;
-
 /// The part of an inner node that a search reads.
 const INNER_SEARCHED: usize = offset_of!(Inner, gaps);
 
-/// What the stages know of a request so far. All of it is a guess that the next stage verifies.
+/// What the stages know of a request so far. All of it is a guess that the last stage verifies.
 #[derive(Clone, Copy, Default)]
 struct InFlight {
     node: u32,
@@ -276,87 +275,194 @@ struct InFlight {
     slot: u32,
 }
 
-/// Run all stages for all requests: `ahead` gets the stage's number, `last` is the one that does the work.
+/// A batch that goes through the stages.
+trait Staged {
+    fn len(&self) -> usize;
+    fn space(&self) -> &Space;
+    /// The address that request `index` is looked up by; below 2^64 - 1.
+    fn addr(&self, index: usize) -> u64;
+    /// The last stage: do what request `index` wants, `at` being the leaf and `upper_bound` of its address.
+    fn execute(&mut self, index: usize, at: (u32, usize));
+}
+
+/// Run all requests through all stages. Compiled twice, since searches gain much from wider vectors.
+fn run(batch: &mut impl Staged) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { run_avx2(batch) };
+    }
+    run_anywhere(batch);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn run_avx2(batch: &mut impl Staged) {
+    run_anywhere(batch);
+}
+
 #[inline(always)]
-fn pipeline<S>(
-    state: &mut S,
-    count: usize,
-    ahead: impl Fn(&S, usize, usize, &mut InFlight),
-    mut last: impl FnMut(&mut S, usize, &InFlight),
-) {
+fn run_anywhere(batch: &mut impl Staged) {
+    let count = batch.len();
     let mut ring = [InFlight::default(); RING];
     for step in 0..count + (STAGES - 1) * LAG {
         // Written out, so that each stage is compiled apart.
         if step < count {
-            ahead(state, 0, step, &mut ring[step % RING]);
+            look_ahead::<0>(batch, step, &mut ring);
         }
-        if let index = step.wrapping_sub(LAG)
-            && index < count
-        {
-            ahead(state, 1, index, &mut ring[index % RING]);
+        if let index = step.wrapping_sub(LAG) && index < count {
+            look_ahead::<1>(batch, index, &mut ring);
         }
-        if let index = step.wrapping_sub(2 * LAG)
-            && index < count
-        {
-            ahead(state, 2, index, &mut ring[index % RING]);
+        if let index = step.wrapping_sub(2 * LAG) && index < count {
+            look_ahead::<2>(batch, index, &mut ring);
         }
-        if let index = step.wrapping_sub(3 * LAG)
-            && index < count
-        {
-            ahead(state, 3, index, &mut ring[index % RING]);
+        if let index = step.wrapping_sub(3 * LAG) && index < count {
+            look_ahead::<3>(batch, index, &mut ring);
         }
-        if let index = step.wrapping_sub(4 * LAG)
-            && index < count
-        {
-            ahead(state, 4, index, &mut ring[index % RING]);
+        if let index = step.wrapping_sub(4 * LAG) && index < count {
+            look_ahead::<4>(batch, index, &mut ring);
         }
-        if let index = step.wrapping_sub(5 * LAG)
-            && index < count
-        {
-            last(state, index, &ring[index % RING]);
+        if let index = step.wrapping_sub(5 * LAG) && index < count {
+            let at = verified(batch.space(), &ring[index % RING], batch.addr(index));
+            batch.execute(index, at);
         }
     }
 }
 
-/// Requests that cannot fail any more: no merging, no region comes or goes.
 #[inline(always)]
-fn bind_checked(space: &mut Space, requests: &[Request], objects: &[u32], out: &mut Vec<Record>) {
-    let mut change = Change::default();
-    let mut counters = space.counters;
-    let ahead = |space: &Space, stage, index: usize, flight: &mut InFlight| {
-        look_ahead(space, stage, requests[index].addr, flight);
+fn look_ahead<const STAGE: usize>(batch: &impl Staged, index: usize, ring: &mut [InFlight; RING]) {
+    let (space, addr, flight) = (batch.space(), batch.addr(index), &mut ring[index % RING]);
+    let tree = &space.tree;
+    match STAGE {
+        0 => {
+            flight.node = tree.root;
+            for _ in 1..tree.height {
+                flight.node = tree.inner(flight.node).child_of(addr);
+            }
+            if tree.height > 0 {
+                prefetch_lines(tree.inners.address(flight.node), 0, INNER_SEARCHED);
+            }
+        }
+        1 => {
+            flight.leaf = match tree.inners.get(flight.node) {
+                Some(inner) if inner.encloses(addr, 1) => inner.child_of(addr),
+                _ => tree.leaf_of(addr),
+            };
+            prefetch_lines(tree.leaves.address(flight.leaf), 0, offset_of!(Leaf, ranges));
+        }
+        2 => {
+            let found = tree.leaf(flight.leaf).upper_bound(addr);
+            flight.index = found as u32;
+            let (leaf, index) = (tree.leaves.address(flight.leaf), found.saturating_sub(1));
+            prefetch_lines(leaf, offset_of!(Leaf, ranges) + index * 8, 8);
+            prefetch_lines(leaf, offset_of!(Leaf, slots) + index * 4, 4);
+        }
+        3 => {
+            let index = (flight.index as usize).saturating_sub(1);
+            flight.slot = tree.leaf(flight.leaf).slots[index];
+            prefetch_lines(space.slots.address(flight.slot), 0, size_of::<Slot>());
+        }
+        _ => {
+            // Unlinking writes to the neighbours in the object's list.
+            if let Some(slot) = space.slots.get(flight.slot) {
+                prefetch_lines(space.slots.address(slot.prev), 0, size_of::<Slot>());
+                prefetch_lines(space.slots.address(slot.next), 0, size_of::<Slot>());
+            }
+        }
+    }
+}
+
+/// The leaf of `addr` and the number of its entries that start at or before, whatever happened since it was met.
+#[inline(always)]
+fn verified(space: &Space, flight: &InFlight, addr: u64) -> (u32, usize) {
+    let leaf = match space.tree.leaves.get(flight.leaf) {
+        Some(leaf) if leaf.encloses(addr) => flight.leaf,
+        _ => space.tree.leaf_of(addr),
     };
-    pipeline(space, requests.len(), ahead, |space, index, flight| {
-        let request = &requests[index];
-        let (leaf, found) = verified(space, flight, request.addr);
+    (leaf, space.tree.leaf(leaf).upper_bound_near(addr, flight.index as usize))
+}
+
+/// Requests that cannot fail any more: no merging, no region comes or goes.
+struct Binds<'a> {
+    space: &'a mut Space,
+    requests: &'a [Request],
+    objects: &'a [u32],
+    out: &'a mut Vec<Record>,
+    change: Change,
+}
+
+impl Staged for Binds<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    #[inline(always)]
+    fn space(&self) -> &Space {
+        self.space
+    }
+
+    #[inline(always)]
+    fn addr(&self, index: usize) -> u64 {
+        self.requests[index].addr
+    }
+
+    #[inline(always)]
+    fn execute(&mut self, index: usize, (leaf, found): (u32, usize)) {
+        let (space, request) = (&mut *self.space, &self.requests[index]);
         let at = space.tree.first_ending_after(leaf, found, request.addr);
-        let handles = &space.objects;
+        let mut counters = space.counters;
+        let (handles, out) = (&space.objects, &mut *self.out);
         let mut sink = Recorder { out, counters: &mut counters, handles, request: index as u32 };
         if request.op == OP_MAP {
-            plan::map(space, at, &request.mapping(objects[index]), &mut change, &mut sink);
+            plan::map(space, at, &request.mapping(self.objects[index]), &mut self.change, &mut sink);
         } else {
-            plan::unmap(space, at, request.addr, request.end(), &mut change, &mut sink);
+            plan::unmap(space, at, request.addr, request.end(), &mut self.change, &mut sink);
         }
-        space.apply(&change);
-    });
-    counters.mapped_bytes = space.counters.mapped_bytes;
-    space.counters = counters;
+        space.counters = counters;
+        space.apply(&self.change);
+    }
+}
+
+/// Exact lookups.
+struct Finds<'a> {
+    space: &'a Space,
+    addrs: &'a [u64],
+    ranges: &'a [u64],
+    out: &'a mut [Found],
+}
+
+impl Staged for Finds<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.addrs.len()
+    }
+
+    #[inline(always)]
+    fn space(&self) -> &Space {
+        self.space
+    }
+
+    #[inline(always)]
+    fn addr(&self, index: usize) -> u64 {
+        // Nothing starts at 2^64 - 1, which stands for unused keys.
+        self.addrs[index].min(u64::MAX - 1)
+    }
+
+    #[inline(always)]
+    fn execute(&mut self, index: usize, (leaf, found_at): (u32, usize)) {
+        let entry = self.space.tree.get_at(leaf, found_at, self.addr(index));
+        let wanted = (self.addrs[index], self.ranges[index]);
+        self.out[index] = match entry.filter(|entry| (entry.addr, entry.range) == wanted) {
+            Some(entry) => found(self.space, &entry),
+            None => Found::default(),
+        };
+    }
 }
 
 /// Exact lookups of `(addr, range)`; what is not there has range 0.
 pub fn find_many(space: &Space, addrs: &[u64], ranges: &[u64], out: &mut [Found]) {
-    let ahead = |(): &(), stage, index: usize, flight: &mut InFlight| {
-        look_ahead(space, stage, addrs[index], flight);
-    };
-    pipeline(&mut (), addrs.len(), ahead, |(), index, flight| {
-        let addr = addrs[index];
-        let (leaf, at) = verified(space, flight, addr);
-        let entry = space.tree.get_at(leaf, at, addr);
-        out[index] = match entry.filter(|entry| entry.range == ranges[index]) {
-            Some(entry) => found(space, &entry),
-            None => Found::default(),
-        };
-    });
+    run(&mut Finds { space, addrs, ranges, out });
 }
 
 /// A mapping as arrays tell it.
@@ -371,63 +477,10 @@ pub fn found(space: &Space, entry: &Entry) -> Found {
     }
 }
 
-/// The leaf of `addr` and the number of its entries that start at or before, whatever happened since it was met.
+/// Fetch the cache lines of `element` from byte `from` on, `bytes` of them.
 #[inline(always)]
-fn verified(space: &Space, flight: &InFlight, addr: u64) -> (u32, usize) {
-    let leaf = match space.tree.leaves.get(flight.leaf as usize) {
-        Some(leaf) if leaf.encloses(addr) => flight.leaf,
-        _ => space.tree.leaf_of(addr),
-    };
-    (leaf, space.tree.leaf(leaf).upper_bound_near(addr, flight.index as usize))
-}
-
-#[inline(always)]
-fn look_ahead(space: &Space, stage: usize, addr: u64, flight: &mut InFlight) {
-    let tree = &space.tree;
-    match stage {
-        0 => {
-            flight.node = tree.root;
-            for _ in 1..tree.height {
-                flight.node = tree.inner(flight.node).child_of(addr);
-            }
-            if tree.height > 0 {
-                prefetch_lines::<Inner>(tree.inners.as_ptr(), flight.node, 0, INNER_SEARCHED);
-            }
-        }
-        1 => {
-            flight.leaf = match tree.inners.get(flight.node as usize) {
-                Some(inner) if inner.encloses(addr, 1) => inner.child_of(addr),
-                _ => tree.leaf_of(addr),
-            };
-            prefetch_lines::<Leaf>(tree.leaves.as_ptr(), flight.leaf, 0, offset_of!(Leaf, ranges));
-        }
-        2 => {
-            let index = tree.leaf(flight.leaf).upper_bound(addr);
-            flight.index = index as u32;
-            let index = index.saturating_sub(1);
-            let leaves = tree.leaves.as_ptr();
-            prefetch_lines::<Leaf>(leaves, flight.leaf, offset_of!(Leaf, ranges) + index * 8, 8);
-            prefetch_lines::<Leaf>(leaves, flight.leaf, offset_of!(Leaf, slots) + index * 4, 4);
-        }
-        3 => {
-            let index = (flight.index as usize).saturating_sub(1);
-            flight.slot = tree.leaf(flight.leaf).slots[index];
-            prefetch_lines::<Slot>(space.slots.as_ptr(), flight.slot, 0, size_of::<Slot>());
-        }
-        _ => {
-            // Unlinking writes to the neighbours in the object's list.
-            if let Some(slot) = space.slots.get(flight.slot as usize) {
-                prefetch_lines::<Slot>(space.slots.as_ptr(), slot.prev, 0, size_of::<Slot>());
-                prefetch_lines::<Slot>(space.slots.as_ptr(), slot.next, 0, size_of::<Slot>());
-            }
-        }
-    }
-}
-
-/// Fetch the cache lines of `array[index]` from byte `from` on, `bytes` of them.
-#[inline(always)]
-fn prefetch_lines<T>(array: *const T, index: u32, from: usize, bytes: usize) {
-    let start = array.wrapping_add(index as usize).cast::<i8>().wrapping_add(from);
+fn prefetch_lines<T>(element: *const T, from: usize, bytes: usize) {
+    let start = element.cast::<i8>().wrapping_add(from);
     for offset in (0..bytes).step_by(64) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a prefetch is a hint and reads nothing; any address is allowed.

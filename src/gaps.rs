@@ -6,8 +6,8 @@
 //!
 //! Only the kernel's node may lie outside the space; holes are clipped to it.
 //!
-//! Best fit needs holes by size. That index is made by the first such search. Later refreshes add the holes of the
-//! marked leaves; one that has gone since is noticed when it is met, since a hole is easily looked up.
+//! Best fit needs holes by size. That index is made by the first such search. Later ones add the holes of leaves
+//! that changed since; a hole that has gone is noticed when it is met, since a hole is easily looked up.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -56,28 +56,31 @@ pub struct Gaps {
     end: u64,
     /// (size, address) of every hole but the last, and of some that are gone; made when first needed.
     by_size: Option<BTreeSet<(u64, u64)>>,
+    /// Leaves refreshed since the index last took their holes in.
+    unindexed: Vec<u32>,
 }
 
 impl Gaps {
     pub fn new(start: u64, end: u64) -> Self {
-        Gaps { start, end, by_size: None }
+        Gaps { start, end, by_size: None, unindexed: Vec::new() }
     }
 
     pub fn bytes(&self) -> usize {
         // A B-tree of the standard library is about two thirds full.
-        self.by_size.as_ref().map_or(0, |index| index.len() * size_of::<(u64, u64)>() * 3 / 2)
+        let index = self.by_size.as_ref().map_or(0, |index| index.len() * size_of::<(u64, u64)>() * 3 / 2);
+        index + self.unindexed.capacity() * size_of::<u32>()
     }
 
     /// The address of a hole's part that is `wanted`, or None.
     pub fn find(&mut self, tree: &mut Tree, wanted: &Wanted, fit: Fit) -> Option<u64> {
-        if fit == Fit::Best {
-            self.make_index(tree);
-        }
         self.refresh(tree);
         match fit {
             Fit::Lowest => self.lowest(tree, wanted),
             Fit::Highest => self.highest(tree, wanted),
-            Fit::Best => self.best(tree, wanted),
+            Fit::Best => {
+                self.refresh_index(tree);
+                self.best(tree, wanted)
+            }
         }
     }
 
@@ -161,25 +164,30 @@ impl Gaps {
                 let child = tree.inner(child);
                 child.gaps[..child.len as usize].iter().copied().max().unwrap_or(0)
             };
-            tree.inners[id as usize].gaps[index] = largest;
+            tree.inners[id].gaps[index] = largest;
         }
-        tree.inners[id as usize].gap_stale = 0;
+        tree.inners[id].gap_stale = 0;
     }
 
     fn refresh_leaf(&mut self, tree: &mut Tree, leaf: u32) -> u64 {
-        tree.leaves[leaf as usize].gap_stale = false;
-        if let Some(mut index) = self.by_size.take() {
-            index.extend(self.in_leaf(tree, leaf).filter(|(a, b)| a < b).map(|(a, b)| (b - a, a)));
-            self.by_size = Some(index);
+        tree.leaves[leaf].gap_stale = false;
+        if self.by_size.is_some() {
+            self.unindexed.push(leaf);
         }
         self.largest_in_leaf(tree, leaf)
     }
 
-    /// Make the index by size, or make it anew when most of it may be gone holes.
-    fn make_index(&mut self, tree: &Tree) {
-        let limit = 4 * tree.len + 1024;
-        if self.by_size.as_ref().is_none_or(|index| index.len() > limit) {
-            self.by_size = Some(self.iter(tree).map(|(start, end)| (end - start, start)).collect());
+    /// Make the index by size, or take in what changed. Made anew when that is less work, or most of it is gone.
+    fn refresh_index(&mut self, tree: &Tree) {
+        let outdated = |index: &BTreeSet<_>| index.len() > 4 * tree.len + 1024;
+        let changed = std::mem::take(&mut self.unindexed);
+        match self.by_size.take().filter(|index| changed.len() < tree.leaf_count() && !outdated(index)) {
+            Some(mut index) => {
+                let holes = changed.iter().flat_map(|&leaf| self.in_leaf(tree, leaf)).filter(|(a, b)| a < b);
+                index.extend(holes.map(|(a, b)| (b - a, a)));
+                self.by_size = Some(index);
+            }
+            None => self.by_size = Some(self.iter(tree).map(|(a, b)| (b - a, a)).collect()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod check;
 
+mod arena;
 mod binding;
 mod bulk;
 mod gaps;

@@ -15,10 +15,16 @@ pub fn fail_after(n: Option<u64>) {
     GRANTED.store(n.unwrap_or(DISARMED), Relaxed);
 }
 
+/// True while a refusal is on its way.
+#[inline(always)]
+pub fn armed() -> bool {
+    GRANTED.load(Relaxed) != DISARMED
+}
+
 /// Make room for `additional` more elements, growing by a quarter at least.
 #[inline]
 pub fn reserve<T>(array: &mut Vec<T>, additional: usize) -> Result<(), Exhausted> {
-    if array.capacity() - array.len() >= additional && GRANTED.load(Relaxed) == DISARMED {
+    if array.capacity() - array.len() >= additional && !armed() {
         return Ok(());
     }
     grow(array, additional)

@@ -5,9 +5,10 @@
 //! that go keep their content and their number, and `roll_back` undoes the changes in reverse order: lists heal
 //! because an unlinked slot still knows its neighbours.
 
+use crate::arena::Arena;
 use crate::ensure;
 use crate::gaps::Gaps;
-use crate::memory::{Exhausted, reserve};
+use crate::memory::Exhausted;
 use crate::object::Objects;
 use crate::regions::Regions;
 use crate::tree::{Cursor, Entry, NONE, Tree};
@@ -34,6 +35,10 @@ pub struct Slot {
     /// Neighbours in the object's list; `next` chains the free slots.
     pub prev: u32,
     pub next: u32,
+}
+
+impl Slot {
+    const FREE: Slot = Slot { addr: 0, offset: 0, object: NONE, flags: 0, prev: NONE, next: NONE };
 }
 
 /// A mapping by value.
@@ -136,7 +141,7 @@ pub struct Space {
     pub start: u64,
     pub end: u64,
     pub tree: Tree,
-    pub slots: Vec<Slot>,
+    pub slots: Arena<Slot, 1024>,
     free_slot: u32,
     free_slots: usize,
     pub objects: Objects,
@@ -157,7 +162,7 @@ impl Space {
             start,
             end,
             tree: Tree::new(),
-            slots: Vec::new(),
+            slots: Arena::new(),
             free_slot: NONE,
             free_slots: 0,
             objects: Objects::default(),
@@ -173,12 +178,12 @@ impl Space {
 
     #[inline(always)]
     pub fn slot(&self, id: u32) -> &Slot {
-        &self.slots[id as usize]
+        &self.slots[id]
     }
 
     #[inline(always)]
     pub fn slot_mut(&mut self, id: u32) -> &mut Slot {
-        &mut self.slots[id as usize]
+        &mut self.slots[id]
     }
 
     pub fn slot_count(&self) -> usize {
@@ -252,7 +257,7 @@ impl Space {
     /// Make sure that `changes` changes which name `objects` unknown objects can be applied.
     pub fn reserve(&mut self, changes: usize, objects: usize) -> Result<(), Exhausted> {
         let slots = (3 * changes).saturating_sub(self.free_slots);
-        reserve(&mut self.slots, slots)?;
+        self.slots.reserve(slots, &Slot::FREE)?;
         self.tree.reserve(3 * changes)?;
         self.objects.reserve(objects)
     }
@@ -327,28 +332,27 @@ impl Space {
         }
         let id = self.free_slot;
         if id == NONE {
-            self.slots.push(slot);
-            return (self.slots.len() - 1) as u32;
+            return self.slots.push(slot);
         }
         self.free_slot = self.slot(id).next;
         self.free_slots -= 1;
-        self.slots[id as usize] = slot;
+        self.slots[id] = slot;
         id
     }
 
     /// Append the slot to its object's list and take a reference of the vm_bo.
     #[inline(always)]
     pub fn link(&mut self, id: u32) {
-        let object = self.objects.get_mut(self.slots[id as usize].object);
+        let object = self.objects.get_mut(self.slots[id].object);
         let tail = std::mem::replace(&mut object.tail, id);
         object.refs += 1;
         object.linked += 1;
         if tail == NONE {
             object.head = id;
         } else {
-            self.slots[tail as usize].next = id;
+            self.slots[tail].next = id;
         }
-        let slot = &mut self.slots[id as usize];
+        let slot = &mut self.slots[id];
         (slot.prev, slot.next) = (tail, NONE);
         slot.flags |= LINKED;
     }
@@ -362,12 +366,12 @@ impl Space {
         if prev == NONE {
             object.head = next;
         } else {
-            self.slots[prev as usize].next = next;
+            self.slots[prev].next = next;
         }
         if next == NONE {
             object.tail = prev;
         } else {
-            self.slots[next as usize].prev = prev;
+            self.slots[next].prev = prev;
         }
     }
 
@@ -379,12 +383,12 @@ impl Space {
         if prev == NONE {
             object.head = id;
         } else {
-            self.slots[prev as usize].next = id;
+            self.slots[prev].next = id;
         }
         if next == NONE {
             object.tail = id;
         } else {
-            self.slots[next as usize].prev = id;
+            self.slots[next].prev = id;
         }
     }
 
@@ -604,7 +608,7 @@ impl Space {
 
     pub fn bytes(&self) -> usize {
         self.tree.bytes()
-            + self.slots.capacity() * size_of::<Slot>()
+            + self.slots.bytes()
             + self.objects.bytes()
             + self.gaps.bytes()
     }

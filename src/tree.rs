@@ -8,6 +8,8 @@
 //! A mapping belongs to the leaf that its start falls into and may reach beyond that leaf's `hi`. No leaf is
 //! empty, except the root of an empty tree; so a predecessor is never more than one leaf away.
 
+use crate::arena::Arena;
+
 mod check;
 mod edit;
 mod node;
@@ -36,8 +38,8 @@ impl Entry {
 }
 
 pub struct Tree {
-    pub leaves: Vec<Leaf>,
-    pub inners: Vec<Inner>,
+    pub leaves: Arena<Leaf, 32>,
+    pub inners: Arena<Inner, 32>,
     free_leaf: u32,
     free_inner: u32,
     free_leaves: usize,
@@ -50,9 +52,11 @@ pub struct Tree {
 
 impl Tree {
     pub fn new() -> Self {
+        let mut leaves = Arena::new();
+        leaves.push(Leaf::new(0, u64::MAX));
         Tree {
-            leaves: vec![Leaf::new(0, u64::MAX)],
-            inners: Vec::new(),
+            leaves,
+            inners: Arena::new(),
             free_leaf: NONE,
             free_inner: NONE,
             free_leaves: 0,
@@ -65,17 +69,18 @@ impl Tree {
 
     #[inline(always)]
     pub fn leaf(&self, id: u32) -> &Leaf {
-        &self.leaves[id as usize]
+        &self.leaves[id]
     }
 
     #[inline(always)]
     pub fn inner(&self, id: u32) -> &Inner {
-        &self.inners[id as usize]
+        &self.inners[id]
     }
 
-    /// The leaf whose fences enclose `addr`.
+    /// The leaf whose fences enclose `addr`; the last one for 2^64 - 1, where nothing can start.
     #[inline(always)]
     pub fn leaf_of(&self, addr: u64) -> u32 {
+        let addr = addr.min(u64::MAX - 1);
         let mut id = self.root;
         for _ in 0..self.height {
             id = self.inner(id).child_of(addr);
@@ -108,7 +113,8 @@ impl Tree {
     #[inline(always)]
     pub fn locate(&self, addr: u64) -> Cursor {
         let leaf = self.leaf_of(addr);
-        self.first_ending_after(leaf, self.leaf(leaf).upper_bound(addr), addr)
+        let node = self.leaf(leaf);
+        self.first_ending_after(leaf, node.upper_bound(addr).min(node.len as usize), addr)
     }
 
     /// The entry at `cursor`, which is moved on to the next leaf when it stands behind its last entry.
@@ -146,14 +152,15 @@ impl Tree {
     #[inline(always)]
     pub fn get(&self, addr: u64) -> Option<Entry> {
         let leaf = self.leaf_of(addr);
-        self.get_at(leaf, self.leaf(leaf).upper_bound(addr), addr)
+        let node = self.leaf(leaf);
+        self.get_at(leaf, node.upper_bound(addr).min(node.len as usize), addr)
     }
 
     /// The entry that starts exactly at `addr`, whose leaf is `leaf` and whose `upper_bound` there is `index`.
     #[inline(always)]
     pub fn get_at(&self, leaf: u32, index: usize, addr: u64) -> Option<Entry> {
         let leaf = self.leaf(leaf);
-        (index > 0 && leaf.keys[index - 1] == addr && addr < u64::MAX).then(|| leaf.entry(index - 1))
+        (index > 0 && leaf.keys[index - 1] == addr).then(|| leaf.entry(index - 1))
     }
 
     /// All entries from the first that ends after `addr`.
@@ -183,6 +190,6 @@ impl Tree {
     }
 
     pub fn bytes(&self) -> usize {
-        self.leaves.capacity() * size_of::<Leaf>() + self.inners.capacity() * size_of::<Inner>()
+        self.leaves.bytes() + self.inners.bytes()
     }
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpuvm import Gpuva, GpuVm, Plan
+from gpuvm import Gpuva, GpuVm, Merge, Plan, Regions
 from shapes import MapShape, Objects, OpShape, RemapShape, UnmapShape, Va, op_shapes, space_shape
 
 OBJECTS = Objects(6)
@@ -21,6 +21,8 @@ def va(start: int, end: int, bo: int = 0, offset: int = 0, flags: int = 0) -> Va
 
 def scene(*vas: Va, **options: Any) -> GpuVm:
     """A space that holds exactly these mappings, not linked to anything."""
+    if options.get("merge") is Merge.WITHIN_REGION:
+        options = {"regions": Regions.SPARSE} | options
     vm = GpuVm("scene", **{"range": SIZE} | options)
     for shape in vas:
         vm.insert(gpuva(shape))

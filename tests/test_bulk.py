@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from collections import UserDict
 from random import Random
 from typing import Any
 
@@ -357,8 +358,15 @@ class TestWrongArrays:
         with pytest.raises((TypeError, gpuvm.GpuvmError)):
             scene().bind(bind_array([map_row(0, 8, A)]), None)  # type: ignore[arg-type]
 
+    def test_objects_may_be_any_mapping(self) -> None:
+        vm = scene()
+        vm.bind(bind_array([map_row(0, 8, A)]), UserDict(HANDLES))
+        assert mapped(vm) == [va(0, 8, A)]
+        with pytest.raises(gpuvm.NotFound):
+            vm.bind(bind_array([map_row(0, 8, 99)]), UserDict(HANDLES))
+
     def test_an_error_of_the_mapping_comes_through(self) -> None:
-        class Broken(dict[int, object]):
+        class Broken(UserDict[int, object]):
             def __getitem__(self, key: int) -> object:
                 raise RuntimeError("look-up failed")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -120,41 +121,37 @@ def test_a_bind_we_refuse_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert captured.err.count("\n") == 1
 
 
-def on_a_terminal(arguments: list[str], **environment: str) -> tuple[str, str]:
-    """Standard output and stderr of the command, both a terminal."""
-    texts = []
-    for stream in ("stdout", "stderr"):
-        leader, follower = pty.openpty()
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: follower}
-        inherited = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "TERM")}
-        with subprocess.Popen(
-            [sys.executable, "-m", "gpuvm", *arguments], env={**inherited, **environment}, **streams
-        ) as process:
-            os.close(follower)
-            chunks = []
-            while True:
-                try:
-                    chunk = os.read(leader, 65536)
-                except OSError:  # the terminal's other end is closed
-                    break
-                if not chunk:
-                    break
-                chunks.append(chunk)
-            process.communicate()
-        os.close(leader)
-        texts.append(b"".join(chunks).decode())
-    return texts[0], texts[1]
+def on_a_terminal(stream: str, arguments: list[str], **environment: str) -> str:
+    """What the command writes to ``stream``, stdout or stderr, when that is a terminal."""
+    leader, follower = pty.openpty()
+    inherited = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "TERM")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "gpuvm", *arguments],
+        stdout=follower if stream == "stdout" else subprocess.DEVNULL,
+        stderr=follower if stream == "stderr" else subprocess.DEVNULL,
+        env={**inherited, **environment},
+    ):
+        os.close(follower)
+        written = b""
+        with contextlib.suppress(OSError):  # the terminal's other end is closed
+            while chunk := os.read(leader, 65536):
+                written += chunk
+    os.close(leader)
+    return written.decode()
 
 
-def test_progress_and_colour_on_a_terminal_only() -> None:
-    out, err = on_a_terminal(["replay", str(STREAMING)])
-    assert "\x1b[1m" in out
-    assert "lines" in err
-    assert "%" in err
-    assert err.endswith("\r\x1b[K")
+def test_progress_on_a_terminal_only() -> None:
+    shown = on_a_terminal("stderr", ["replay", str(STREAMING)])
+    assert "lines" in shown
+    assert "%" in shown
+    assert shown.endswith("\r\x1b[K")
+
+
+def test_colour_on_a_terminal_only() -> None:
+    assert "\x1b[1m" in on_a_terminal("stdout", ["replay", str(SPARSE_BUFFER)])
 
 
 def test_no_color() -> None:
-    out, _ = on_a_terminal(["replay", str(SPARSE_BUFFER)], NO_COLOR="1")
-    assert "requests" in out
-    assert "\x1b" not in out
+    shown = on_a_terminal("stdout", ["replay", str(SPARSE_BUFFER)], NO_COLOR="1")
+    assert "requests" in shown
+    assert "\x1b" not in shown

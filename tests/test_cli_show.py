@@ -77,6 +77,24 @@ def test_a_request_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "a request file has no clients" in capsys.readouterr().err
 
 
+def test_a_terminal_gets_the_notes_last(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order: list[str] = []
+
+    def table(*_: object) -> list[str]:
+        order.append("table")
+        return []
+
+    monkeypatch.setattr("gpuvm.cli.show.note", lambda message: order.append(message.split(":")[0]))
+    monkeypatch.setattr("gpuvm.cli.show.gpuvas_lines", table)
+    path = write_trace(folder, vm_init())
+    assert main(["show", path, "-o", "piped.svg"]) == 0
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["show", path, "-o", "terminal.svg"]) == 0
+    assert order == ["picture", "next", "table", "table", "picture", "next"]
+
+
 def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sparse = bind(op("map", 16 * PAGE, PAGE, flags=0x100), client=2)
     path = write_trace(folder, *ONE, sparse)

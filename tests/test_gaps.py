@@ -29,9 +29,9 @@ def holes(vm: GpuVm) -> list[tuple[int, int]]:
 
 
 def fitting(vm: GpuVm, size: int, align: int, low: int, high: int) -> dict[int, int]:
-    """Each address where the range fits, and the size of the hole, clipped to the limits, that it lies in."""
+    """Each address where the range fits between the limits, and the size of the hole that it lies in."""
     return {
-        addr: min(end, high) - max(begin, low)
+        addr: end - begin
         for begin, end in holes(vm)
         for addr in range(max(begin, low), min(end, high) - size + 1)
         if addr % align == 0

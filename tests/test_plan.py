@@ -208,7 +208,7 @@ class Mixing(Driver):
     """Gives a piece that the op has not, or none where it has one."""
 
     def sm_step_remap(self, op: Remap) -> None:
-        self.vm.remap(op, self._take() if op.prev is None else None, None if op.next else self._take())
+        self.vm.remap(op, self.take() if op.prev is None else None, None if op.next else self.take())
 
 
 class Reusing(Driver):

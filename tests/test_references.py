@@ -8,7 +8,7 @@ import pytest
 
 import gpuvm
 from gpuvm import GpuVm
-from scenes import A, SIZE, mapped, scene, va
+from scenes import A, OBJECTS, SIZE, mapped, scene, va
 
 
 def test_counting() -> None:
@@ -17,6 +17,20 @@ def test_counting() -> None:
     assert vm.get() is vm
     assert vm.refcount == 2
     assert vm.put() is False
+    assert vm.put() is True
+
+
+def test_mappings_and_vm_bos_hold_references() -> None:
+    vm = scene(va(0, 8), va(8, 16, A))
+    assert vm.refcount == 3
+    vm_bo = vm.bo_obtain(OBJECTS[A])
+    assert vm.refcount == 4
+    vm.sm_unmap(0, 16).apply()
+    assert vm.refcount == 2
+    with pytest.raises(gpuvm.Busy, match="VmBo"):
+        vm.put()
+    vm_bo.put()
+    assert vm.refcount == 1
     assert vm.put() is True
 
 
@@ -34,7 +48,7 @@ def test_closing_a_space_that_holds_mappings_lists_them() -> None:
     with pytest.raises(gpuvm.Busy, match=r"0x1000[\s\S]*0x8000") as caught:
         vm.put()
     assert caught.value.errno == errno.EBUSY
-    assert vm.refcount == 1
+    assert vm.refcount == 3
     assert mapped(vm) == [va(0x1000, 0x3000, A), va(0x8000, 0x9000)]
     vm.sm_unmap(0, SIZE).apply()
     assert vm.put() is True

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 
 import pytest
 
+from gpuvm.errors import NoSpace
 from gpuvm.report.bands import MOST_BANDS, Band, Kind, Piece, cut, pieces_of
 from gpuvm.report.colours import NO_OBJECT, object_colour, text_colour
 from gpuvm.report.picture import picture
 from gpuvm.report.raster import draw, lay_out
 from gpuvm.report.svg import Svg
+from gpuvm.trace.jsonl import read_records
+from gpuvm.trace.replay import Replay
 from gpuvm.trace.session import Bo
 from gpuvm.trace.snapshot import object_number
 from gpuvm.va import Gpuva, GpuVm, Regions
+from tracefile import bind, gem_new, op, text_of, vm_init
 
 PAGE = 0x1000
 
@@ -47,6 +52,7 @@ def assert_tiles(bands: list[Band], start: int, end: int) -> None:
     assert bands[-1].end == end
     flat = [piece for band in bands for piece in band.pieces]
     assert all(left.end == right.addr for left, right in pairwise(flat))
+    assert all(piece.addr < piece.end for piece in flat)
 
 
 def test_pieces_tile_the_space() -> None:
@@ -71,8 +77,17 @@ def test_a_mapping_in_a_region_belongs_to_it() -> None:
     vm = space(size=64 * PAGE)
     vm.region_insert(16 * PAGE, 4 * PAGE, sparse=True)
     vm.sm_map(17 * PAGE, PAGE, Bo(1)).apply()
+    vm.sm_map(18 * PAGE, PAGE, Bo(2)).apply()
     inside = [one for one in pieces(vm) if one.region is not None]
-    assert [one.kind for one in inside] == [Kind.UNBOUND, Kind.MAPPING, Kind.UNBOUND]
+    assert [one.kind for one in inside] == [Kind.UNBOUND, Kind.MAPPING, Kind.MAPPING, Kind.UNBOUND]
+
+
+def test_a_binds_kind_is_shown() -> None:
+    lines = text_of(vm_init(), gem_new(1), bind(op("map", 0, PAGE, 1, flags=0x06))).splitlines()
+    vm = Replay("trace").run(read_records("trace", enumerate(lines, 1))).clients[1].vm
+    assert vm is not None
+    assert pieces(vm)[0].pte_kind == 6
+    assert "4 KiB, offset 0x0, kind 0x06" in words(svg_of(vm))
 
 
 def test_few_pieces_are_bands_of_their_own() -> None:
@@ -98,9 +113,13 @@ def test_any_space_is_tiled(seed: int) -> None:
     rng = random.Random(seed)
     vm = GpuVm("test", range=1 << rng.choice((12, 30, 47, 63)), regions=Regions.SPARSE)
     objects = [Bo(i) for i in range(9)]
+    for sixteenth in rng.sample(range(16), 5):
+        vm.region_insert(sixteenth * (vm.end // 16), vm.end // 20, sparse=rng.random() < 0.7)
     for _ in range(rng.choice((3, 40, 400))):
         addr = rng.randrange(vm.end)
-        vm.sm_map(addr, rng.randrange(1, min(vm.end - addr, vm.end // 50) + 1), rng.choice(objects)).apply()
+        extent = rng.randrange(1, min(vm.end - addr, vm.end // 50) + 1)
+        with contextlib.suppress(NoSpace):  # it crosses a region's border
+            vm.sm_map(addr, extent, rng.choice(objects)).apply()
     bands = cut(pieces(vm))
     assert_tiles(bands, vm.start, vm.end)
     assert len(bands) <= MOST_BANDS + 2

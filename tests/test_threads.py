@@ -120,7 +120,7 @@ def test_references_from_many_threads() -> None:
             vm.put()
 
     in_threads(work)
-    assert (vm.refcount, vm_bo.refcount) == (1, 1)
+    assert (vm.refcount, vm_bo.refcount) == (2, 1)
     vm.check()
 
 

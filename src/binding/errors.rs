@@ -7,6 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use crate::memory::Exhausted;
+use crate::space::USER_FLAGS;
 
 /// A class of `gpuvm.errors`.
 #[derive(Clone, Copy)]
@@ -96,6 +97,28 @@ impl<'py> FromPyObject<'_, 'py> for U64 {
                 ),
                 object.to_owned(),
                 u64::MAX,
+            )),
+        }
+    }
+}
+
+/// A flags argument: any integer from 0 to 2^28 - 1.
+#[derive(Clone, Copy)]
+pub struct Flags(pub u32);
+
+impl<'py> FromPyObject<'_, 'py> for Flags {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match object.extract::<u32>() {
+            Ok(flags) if flags <= USER_FLAGS => Ok(Flags(flags)),
+            Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => Err(error),
+            _ => Err(error_about(
+                object.py(),
+                Class::InvalidArgument,
+                format!("flags {}: a mapping has 28 flag bits, up to {USER_FLAGS:#x}", object.to_owned()),
+                object.to_owned(),
+                USER_FLAGS,
             )),
         }
     }

@@ -5,7 +5,7 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::errors::{Class, U64, error, error_about};
+use super::errors::{Class, Flags, U64, error};
 use super::space::Space;
 use super::vm_bo::VmBo;
 use crate::space::{IN_TREE, KERNEL, LINKED, SPARSE, USER_FLAGS};
@@ -62,21 +62,20 @@ impl Gpuva {
     }
 
     /// A mapping to be inserted, or an empty one for a driver's step to fill. EINVAL: flags of 2**28 or more.
-    #[pyo3(signature = (addr = U64(0), range = U64(0), obj = None, offset = U64(0), flags = 0))]
+    #[pyo3(signature = (addr = U64(0), range = U64(0), obj = None, offset = U64(0), flags = Flags(0)))]
     fn __init__(
         slf: &Bound<'_, Self>,
         addr: U64,
         range: U64,
         obj: Option<Py<PyAny>>,
         offset: U64,
-        flags: u32,
+        flags: Flags,
     ) -> PyResult<()> {
-        check_flags(slf.py(), flags)?;
         let mut va = slf.try_borrow_mut()?;
         if va.slot != NONE {
             return Err(error(slf.py(), Class::Busy, "a mapping in an address space cannot be made anew"));
         }
-        (va.addr, va.range, va.offset, va.own_flags) = (addr.0, range.0, offset.0, flags);
+        (va.addr, va.range, va.offset, va.own_flags) = (addr.0, range.0, offset.0, flags.0);
         let old = std::mem::replace(&mut va.obj, obj);
         drop(va);
         drop(old);
@@ -96,18 +95,17 @@ impl Gpuva {
     }
 
     #[setter]
-    fn set_flags(slf: &Bound<'_, Self>, flags: u32) -> PyResult<()> {
-        check_flags(slf.py(), flags)?;
+    fn set_flags(slf: &Bound<'_, Self>, flags: Flags) -> PyResult<()> {
         let place = slf.borrow().place(slf.py());
         match place {
             Some((vm, slot)) => {
                 let mut space = Space::writing(vm.bind(slf.py()))?;
                 space.require_idle(slf.py(), "setting flags")?;
                 let kept = space.core.slot(slot).flags & !USER_FLAGS;
-                space.core.slot_mut(slot).flags = kept | flags;
+                space.core.slot_mut(slot).flags = kept | flags.0;
                 space.core.generation += 1;
             }
-            None => slf.try_borrow_mut()?.own_flags = flags,
+            None => slf.try_borrow_mut()?.own_flags = flags.0,
         }
         Ok(())
     }
@@ -122,7 +120,7 @@ impl Gpuva {
     fn set_invalidated(slf: &Bound<'_, Self>, invalidated: bool) -> PyResult<()> {
         let flags = slf.borrow().flags(slf.py())?;
         let flags = if invalidated { flags | INVALIDATED } else { flags & !INVALIDATED };
-        Self::set_flags(slf, flags)
+        Self::set_flags(slf, Flags(flags))
     }
 
     #[getter]
@@ -234,12 +232,4 @@ impl Gpuva {
         self.slot = NONE;
         self.obj = None;
     }
-}
-
-pub fn check_flags(py: Python<'_>, flags: u32) -> PyResult<()> {
-    if flags <= USER_FLAGS {
-        return Ok(());
-    }
-    let message = format!("flags {flags:#x}: a mapping has 28 flag bits, up to {USER_FLAGS:#x}");
-    Err(error_about(py, Class::InvalidArgument, message, flags, USER_FLAGS))
 }

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyTuple};
 
 use super::errors::{Class, error};
-use super::gpuva::{Gpuva, check_flags};
+use super::gpuva::Gpuva;
 use super::ops::{Map, Prefetch, Remap, Unmap};
 use super::space::{Space, UNKNOWN, ask_driver};
 use super::step;
@@ -60,7 +60,6 @@ impl Plan {
         let space = Space::writing(slf)?;
         space.check_range(py, "sm_map", addr, range)?;
         space.check_regions(py, "sm_map", addr, addr + range)?;
-        check_flags(py, flags)?;
         let object = obj.as_ref().map_or(NONE, |obj| space.record_of(obj));
         let request = Mapping { addr, range, offset, object, flags };
         let mut plan = Plan::empty(slf, Style::Run);

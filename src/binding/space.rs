@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::bulk::Pool;
-use super::errors::{Class, U64, error, error_about, out_of_memory};
+use super::errors::{Class, Flags, U64, error, error_about, out_of_memory};
 use super::gpuva::Gpuva;
 use super::ops::{Map, Remap, Unmap};
 use super::plan::{Plan, Style};
@@ -435,10 +435,9 @@ impl Space {
         true
     }
 
-    /// The mapping at exactly `[addr, addr + range)`, or None (`drm_gpuva_find`). O(log n). EINVAL: `range` is 0.
+    /// The mapping at exactly `[addr, addr + range)`, or None (`drm_gpuva_find`). O(log n).
     fn find(slf: &Bound<'_, Self>, addr: U64, range: U64) -> PyResult<Option<Py<Gpuva>>> {
         let mut space = Self::writing(slf)?;
-        space.require_range(slf.py(), "find", addr.0, range.0)?;
         let entry = space.core.find(addr.0, range.0);
         entry.map(|entry| space.handle(slf, &entry)).transpose()
     }
@@ -604,16 +603,16 @@ impl Space {
     /// request, or missing because all is mapped already. Locking: the VM's lock for writing, until the plan is
     /// applied or dropped. EINVAL: the range is empty, overflows, or lies outside the space or on the kernel's
     /// node; ENOSPC: it cuts a sparse region. O(log n + mappings overlapped).
-    #[pyo3(signature = (addr, range, obj = None, offset = U64(0), flags = 0))]
+    #[pyo3(signature = (addr, range, obj = None, offset = U64(0), flags = Flags(0)))]
     fn sm_map(
         slf: &Bound<'_, Self>,
         addr: U64,
         range: U64,
         obj: Option<Bound<'_, PyAny>>,
         offset: U64,
-        flags: u32,
+        flags: Flags,
     ) -> PyResult<Plan> {
-        Plan::sm_map(slf, (addr.0, range.0), obj, offset.0, flags)
+        Plan::sm_map(slf, (addr.0, range.0), obj, offset.0, flags.0)
     }
 
     /// What unmapping `[addr, addr + range)` would do (`drm_gpuvm_sm_unmap_ops_create`); holes are no error.
@@ -967,7 +966,7 @@ impl Space {
     /// Python objects and flags agree.
     fn check_handles(&self) -> Result<(), String> {
         for (slot, va) in self.handles.iter().enumerate().filter(|(_, va)| va.is_some()) {
-            let flags = self.core.slots[slot].flags;
+            let flags = self.core.slots[slot as u32].flags;
             if va.is_some() && (flags & HANDLE == 0 || flags & (IN_TREE | LINKED) == 0) {
                 return Err(format!("slot {slot} has a Python object and flags {flags:#x}"));
             }

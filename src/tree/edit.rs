@@ -1,7 +1,7 @@
 //! Changing the tree: splice entries, keep the nodes filled, mark what the gap search must look at again.
 
 use super::{Cursor, Entry, INNER_CAP, Inner, LEAF_CAP, Leaf, NONE, Tree};
-use crate::memory::{Exhausted, reserve};
+use crate::memory::Exhausted;
 
 /// A node with fewer entries looks for a neighbour to merge with.
 const LEAF_MIN: usize = LEAF_CAP / 4;
@@ -20,8 +20,8 @@ impl Tree {
     pub fn reserve(&mut self, inserts: usize) -> Result<(), Exhausted> {
         let leaves = inserts.min(inserts / (LEAF_CAP / 2) + 4);
         let inners = leaves / (INNER_CAP / 2) + self.height as usize + 2;
-        reserve(&mut self.leaves, leaves.saturating_sub(self.free_leaves))?;
-        reserve(&mut self.inners, inners.saturating_sub(self.free_inners))
+        self.leaves.reserve(leaves.saturating_sub(self.free_leaves), &Leaf::new(u64::MAX, 0))?;
+        self.inners.reserve(inners.saturating_sub(self.free_inners), &Inner::new(u64::MAX, 0, 0))
     }
 
     /// Replace the `removed` entries from `at` on by `added`, which are in address order and fill a part of
@@ -36,7 +36,7 @@ impl Tree {
     #[inline(always)]
     fn splice_in_leaf(&mut self, at: Cursor, removed: usize, added: &[Entry]) -> bool {
         let is_root = self.height == 0;
-        let leaf = &mut self.leaves[at.leaf as usize];
+        let leaf = &mut self.leaves[at.leaf];
         let (index, len) = (at.index as usize, leaf.len as usize);
         let behind = index + removed;
         if behind > len || !added.iter().all(|entry| leaf.encloses(entry.addr)) {
@@ -87,7 +87,7 @@ impl Tree {
     }
 
     fn remove_run(&mut self, leaf: u32, index: usize, run: usize) {
-        let node = &mut self.leaves[leaf as usize];
+        let node = &mut self.leaves[leaf];
         let at_end = index + run == node.len as usize;
         node.shift(index + run, index);
         self.len -= run;
@@ -101,7 +101,7 @@ impl Tree {
             self.make_room(leaf, entry.addr);
             leaf = self.leaf_of(entry.addr);
         }
-        let node = &mut self.leaves[leaf as usize];
+        let node = &mut self.leaves[leaf];
         let (index, len) = (node.upper_bound(entry.addr), node.len as usize);
         node.shift(index, index + 1);
         node.set(index, entry);
@@ -141,7 +141,7 @@ impl Tree {
     fn balance(&mut self, left: u32, right: u32, right_index: usize) {
         let (left_len, right_len) = (self.leaf(left).len as usize, self.leaf(right).len as usize);
         let want = (left_len + right_len) / 2;
-        let (a, b) = self.two_leaves(left, right);
+        let (a, b) = self.leaves.pair(left, right);
         if left_len > want {
             let moved = left_len - want;
             b.shift(0, moved);
@@ -157,13 +157,13 @@ impl Tree {
         let fence = b.keys[0];
         (a.hi, b.lo) = (fence, fence);
         let parent = a.parent;
-        self.inners[parent as usize].keys[right_index - 1] = fence;
+        self.inners[parent].keys[right_index - 1] = fence;
         self.mark_gaps(left, true);
     }
 
     fn split_leaf(&mut self, left: u32, at: usize, fence: u64) {
         let right = self.new_leaf();
-        let (a, b) = self.two_leaves(left, right);
+        let (a, b) = self.leaves.pair(left, right);
         let (len, next) = (a.len as usize, a.next);
         *b = Leaf::new(fence, a.hi);
         b.extend_from(a, at..len);
@@ -171,7 +171,7 @@ impl Tree {
         a.hi = fence;
         (a.next, b.prev, b.next) = (right, left, next);
         if next != NONE {
-            self.leaves[next as usize].prev = right;
+            self.leaves[next].prev = right;
         }
         self.add_to_parent(left, right, fence, 0);
         self.mark_gaps(left, true);
@@ -182,7 +182,7 @@ impl Tree {
         let mut parent = self.parent_of(left, height);
         if parent == NONE {
             parent = self.new_inner(Inner::new(0, u64::MAX, height + 1));
-            let root = &mut self.inners[parent as usize];
+            let root = &mut self.inners[parent];
             root.children[0] = left;
             root.len = 1;
             self.set_parent(left, height, parent);
@@ -191,7 +191,7 @@ impl Tree {
         } else if self.inner(parent).len as usize == INNER_CAP {
             parent = self.split_inner(parent, fence);
         }
-        let node = &mut self.inners[parent as usize];
+        let node = &mut self.inners[parent];
         node.insert_child(node.index_of(fence - 1) + 1, fence, right);
         self.set_parent(right, height, parent);
         self.mark_inner(parent);
@@ -212,7 +212,7 @@ impl Tree {
         half.children[..len - at].copy_from_slice(&node.children[at..len]);
         half.keys[..len - at - 1].copy_from_slice(&node.keys[at..len - 1]);
         let right = self.new_inner(half);
-        let node = &mut self.inners[left as usize];
+        let node = &mut self.inners[left];
         node.keys[at - 1..].fill(u64::MAX);
         node.len = at as u8;
         node.hi = lo;
@@ -247,12 +247,12 @@ impl Tree {
     }
 
     fn merge_leaves(&mut self, left: u32, right: u32, right_index: usize) {
-        let (a, b) = self.two_leaves(left, right);
+        let (a, b) = self.leaves.pair(left, right);
         a.extend_from(b, 0..b.len as usize);
         a.hi = b.hi;
         let parent = a.parent;
         self.unlink_leaf(right);
-        self.inners[parent as usize].remove_child(right_index);
+        self.inners[parent].remove_child(right_index);
         self.mark_inner(parent);
         self.mark_gaps(left, true);
         self.refill_inner(parent);
@@ -260,7 +260,7 @@ impl Tree {
 
     /// Take the empty child `index` out of `parent`; a neighbour inherits its key range.
     fn drop_child(&mut self, parent: u32, index: usize) {
-        let node = &mut self.inners[parent as usize];
+        let node = &mut self.inners[parent];
         let (lo, hi, height, len) = (node.lo, node.hi, node.height, node.len as usize);
         let child_lo = if index == 0 { lo } else { node.keys[index - 1] };
         let child_hi = if index + 1 == len { hi } else { node.keys[index] };
@@ -283,23 +283,23 @@ impl Tree {
 
     fn extend_hi(&mut self, mut node: u32, mut height: u8, hi: u64) {
         while height > 0 {
-            let inner = &mut self.inners[node as usize];
+            let inner = &mut self.inners[node];
             inner.hi = hi;
             node = inner.children[inner.len as usize - 1];
             height -= 1;
         }
-        self.leaves[node as usize].hi = hi;
+        self.leaves[node].hi = hi;
         self.mark_gaps(node, true);
     }
 
     fn extend_lo(&mut self, mut node: u32, mut height: u8, lo: u64) {
         while height > 0 {
-            let inner = &mut self.inners[node as usize];
+            let inner = &mut self.inners[node];
             inner.lo = lo;
             node = inner.children[0];
             height -= 1;
         }
-        self.leaves[node as usize].lo = lo;
+        self.leaves[node].lo = lo;
         self.mark_gaps(node, false);
     }
 
@@ -325,10 +325,7 @@ impl Tree {
     }
 
     fn merge_inners(&mut self, left: u32, right: u32, right_index: usize) {
-        let [a, b] = self
-            .inners
-            .get_disjoint_mut([left as usize, right as usize])
-            .expect("two siblings are two nodes");
+        let (a, b) = self.inners.pair(left, right);
         let (a_len, b_len, height) = (a.len as usize, b.len as usize, a.height);
         a.keys[a_len - 1] = b.lo;
         a.keys[a_len..a_len + b_len - 1].copy_from_slice(&b.keys[..b_len - 1]);
@@ -341,7 +338,7 @@ impl Tree {
             self.set_parent(self.inner(left).children[index], height - 1, left);
         }
         self.free_inner(right);
-        self.inners[parent as usize].remove_child(right_index);
+        self.inners[parent].remove_child(right_index);
         self.mark_inner(parent);
         self.mark_inner(left);
         self.refill_inner(parent);
@@ -371,7 +368,7 @@ impl Tree {
 
     #[inline(always)]
     fn mark_leaf(&mut self, leaf: u32) {
-        let node = &mut self.leaves[leaf as usize];
+        let node = &mut self.leaves[leaf];
         if !node.gap_stale {
             node.gap_stale = true;
             let (lo, parent) = (node.lo, node.parent);
@@ -380,7 +377,7 @@ impl Tree {
     }
 
     fn mark_inner(&mut self, inner: u32) {
-        let node = &mut self.inners[inner as usize];
+        let node = &mut self.inners[inner];
         node.gap_stale = u32::MAX;
         let (lo, parent) = (node.lo, node.parent);
         self.mark_path(parent, lo);
@@ -389,7 +386,7 @@ impl Tree {
     /// Mark the child at `lo` in `node` and in all above it. A marked child means a marked path.
     fn mark_path(&mut self, mut node: u32, lo: u64) {
         while node != NONE {
-            let inner = &mut self.inners[node as usize];
+            let inner = &mut self.inners[node];
             let bit = 1 << inner.index_of(lo);
             if inner.gap_stale & bit != 0 {
                 return;
@@ -405,28 +402,22 @@ impl Tree {
 
     fn set_parent(&mut self, node: u32, height: u8, parent: u32) {
         if height == 0 {
-            self.leaves[node as usize].parent = parent;
+            self.leaves[node].parent = parent;
         } else {
-            self.inners[node as usize].parent = parent;
+            self.inners[node].parent = parent;
         }
-    }
-
-    fn two_leaves(&mut self, a: u32, b: u32) -> (&mut Leaf, &mut Leaf) {
-        let [a, b] =
-            self.leaves.get_disjoint_mut([a as usize, b as usize]).expect("two neighbours are two leaves");
-        (a, b)
     }
 
     /// Take a leaf out of the chain and put it on the free list, its fences closed.
     fn unlink_leaf(&mut self, leaf: u32) {
         let (prev, next) = (self.leaf(leaf).prev, self.leaf(leaf).next);
         if prev != NONE {
-            self.leaves[prev as usize].next = next;
+            self.leaves[prev].next = next;
         }
         if next != NONE {
-            self.leaves[next as usize].prev = prev;
+            self.leaves[next].prev = prev;
         }
-        let node = &mut self.leaves[leaf as usize];
+        let node = &mut self.leaves[leaf];
         *node = Leaf::new(u64::MAX, 0);
         node.next = self.free_leaf;
         self.free_leaf = leaf;
@@ -435,8 +426,7 @@ impl Tree {
 
     fn new_leaf(&mut self) -> u32 {
         if self.free_leaf == NONE {
-            self.leaves.push(Leaf::new(u64::MAX, 0));
-            return (self.leaves.len() - 1) as u32;
+            return self.leaves.push(Leaf::new(u64::MAX, 0));
         }
         let leaf = self.free_leaf;
         self.free_leaf = self.leaf(leaf).next;
@@ -446,18 +436,17 @@ impl Tree {
 
     fn new_inner(&mut self, inner: Inner) -> u32 {
         if self.free_inner == NONE {
-            self.inners.push(inner);
-            return (self.inners.len() - 1) as u32;
+            return self.inners.push(inner);
         }
         let id = self.free_inner;
         self.free_inner = self.inner(id).parent;
         self.free_inners -= 1;
-        self.inners[id as usize] = inner;
+        self.inners[id] = inner;
         id
     }
 
     fn free_inner(&mut self, id: u32) {
-        let node = &mut self.inners[id as usize];
+        let node = &mut self.inners[id];
         *node = Inner::new(u64::MAX, 0, 0);
         node.parent = self.free_inner;
         self.free_inner = id;

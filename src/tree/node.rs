@@ -9,6 +9,7 @@ pub const LEAF_CAP: usize = 28;
 /// Children of an inner node.
 pub const INNER_CAP: usize = 32;
 
+#[derive(Clone)]
 #[repr(C, align(64))]
 pub struct Leaf {
     pub lo: u64,
@@ -24,6 +25,7 @@ pub struct Leaf {
     pub slots: [u32; LEAF_CAP],
 }
 
+#[derive(Clone)]
 #[repr(C, align(64))]
 pub struct Inner {
     pub lo: u64,

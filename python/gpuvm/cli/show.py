@@ -13,7 +13,7 @@ from gpuvm.cli.options import EXIT_OK, Verbs, add_client, add_until, add_verb, n
 from gpuvm.cli.progress import Progress
 from gpuvm.report.gpuvas import gpuvas_lines, space_document
 from gpuvm.report.picture import picture
-from gpuvm.trace.snapshot import object_number, take_snapshot
+from gpuvm.trace.snapshot import Snapshot, object_number, take_snapshot
 from gpuvm.trace.source import Source, upto, watched
 from gpuvm.va import GpuVm
 
@@ -49,19 +49,29 @@ def run(arguments: argparse.Namespace) -> int:
     title = f"{os.path.basename(space.name)}{space.title.removeprefix(space.name)}"
     svg = picture(space.vm, title, object_number, object_word=word)
     write_text(output, svg, force=arguments.force)
+    # A pager or head may end the program before the table does; on a terminal the last lines are seen best.
+    last = sys.stdout.isatty()
+    if not last:
+        _tell(arguments, space, output)
     if arguments.json:
         print(json.dumps(space_document(space), separators=(",", ":")))
     else:
         for line in gpuvas_lines(space.vm, object_number):
             sys.stdout.write(line + "\n")
     sys.stdout.flush()
+    if last:
+        _tell(arguments, space, output)
+    return EXIT_OK
+
+
+def _tell(arguments: argparse.Namespace, space: Snapshot, output: str) -> None:
+    """Which space, where the picture is, what to try next."""
     others = [str(client) for client in space.clients if client != space.client]
     if others and arguments.client is None:
         note(f"client {space.client} is shown; --client shows {', '.join(others)}")
     note(f"picture: {output}")
     where = f"{shlex.quote(arguments.file)} --until {space.line}"
     note(f'next: gpuvm explain "{_example(space.vm)}" --on {where}')
-    return EXIT_OK
 
 
 def _default_output(path: str) -> str:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from gpuvm.va import GpuVm, Region
+from gpuvm.va import GpuvaFlags, GpuVm, Region
 
 MOST_BANDS = 64
+# A bind's PTE kind is kept in the driver's bits of a mapping's flags.
+_KIND_SHIFT = GpuvaFlags.USERBITS.bit_length() - 1
 _MOST_CUT_HOLES = 24
 # A hole is worth compressing while it is at least this part of everything that is still drawn.
 _CUT_PART = 16
@@ -98,8 +100,7 @@ def pieces_of(vm: GpuVm, number_of: Callable[[object], int]) -> list[Piece]:
             continue
         index = bisect_right(ends, va.addr)
         region = regions[index] if index < len(regions) and regions[index].addr <= va.addr else None
-        # The core keeps the PTE kind in the driver's bits of the flags.
-        pte_kind = va.flags >> 2 & 0xFF
+        pte_kind = va.flags >> _KIND_SHIFT & 0xFF
         pieces.append(Piece(Kind.MAPPING, va.addr, va.end, region, number_of(va.obj), va.offset, pte_kind))
     pieces.extend(_between(at, end, regions, ends))
     return pieces
@@ -109,7 +110,7 @@ def _between(addr: int, end: int, regions: Sequence[Region], ends: Sequence[int]
     """``[addr, end)``, where nothing is mapped, cut where regions begin and end (at ``ends``)."""
     at = addr
     for region in regions[bisect_right(ends, addr) :]:
-        if region.addr >= end:
+        if region.addr >= end or at >= end:
             break
         if region.addr > at:
             yield Piece(Kind.HOLE, at, region.addr)

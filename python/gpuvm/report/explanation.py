@@ -12,6 +12,7 @@ from gpuvm.trace.snapshot import Snapshot, object_number
 from gpuvm.va import Map, Plan, Prefetch, Remap, Unmap
 
 _MOST_BARS = 5
+_U64_MAX = (1 << 64) - 1
 
 
 class Explanation:
@@ -85,7 +86,7 @@ class Explanation:
 
 def _around(space: Snapshot, addr: int, end: int) -> list[Range]:
     """The mappings in ``[addr, end)``, and those that end or begin at its borders."""
-    low, high = max(addr - 1, 0), min(end + 1, 1 << 64)
+    low, high = max(addr - 1, 0), min(end + 1, _U64_MAX)
     if low >= high:
         return []
     found = space.vm.mappings(low, high - low)

@@ -214,7 +214,8 @@ def _dense(canvas: Canvas, band: Band, most_rows: int) -> None:
     for row in range(raster.rows):
         begin = raster.origin + row * raster.row_bytes
         below = row * raster.row_height
-        if below >= 11 and (raster.row_height >= 11 or row % 2 == 0):
+        clear = below >= 11 and raster.height - below >= 12  # of the band's own two addresses
+        if clear and (raster.row_height >= 11 or row % 2 == 0):
             canvas.svg.text(_LEFT - 24, top + below + 8, hex_text(begin), "row", text_anchor="end")
     for line, text in enumerate(_dense_notes(band, raster.row_bytes, raster.bytes_a_pixel, drawn.crowded)):
         canvas.svg.text(_RIGHT, canvas.y + 14 + 15 * line, text, "" if line == 0 else "faint")
@@ -226,10 +227,11 @@ def _dense_notes(band: Band, row_bytes: int, bytes_a_pixel: float, crowded: int)
     by_number: dict[int, int] = defaultdict(int)
     for piece in mapped:
         by_number[piece.number] += piece.range
+    pixel = f", a pixel {size_text(round(bytes_a_pixel))}" if bytes_a_pixel >= 1 else ""
     notes = [
-        f"{_many(len(mapped), 'mapping')}, {_many(len(by_number), 'object')}",
+        f"{_many(len(mapped), 'mapping')}, {_many(len(by_number.keys() - {0}), 'object')}",
         f"{size_text(sum(by_number.values()))} of {size_text(band.end - band.addr)} mapped",
-        f"a row is {size_text(row_bytes)}, a pixel {size_text(round(bytes_a_pixel))}",
+        f"a row is {size_text(row_bytes)}{pixel}",
     ]
     return [*notes, f"{crowded:,} mappings share a pixel"] if crowded else notes
 

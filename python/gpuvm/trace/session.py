@@ -116,8 +116,9 @@ class Session:
     def _carry_out(self, request: Request) -> Any:
         vm = self.space(request.verb)
         numbers = request.numbers
-        # Nothing is exactly an empty range, which is an answer; for all others it is a mistake.
-        if len(numbers) > 1 and numbers[1] == 0 and request.verb != "find":
+        if len(numbers) > 1 and numbers[1] == 0:
+            if request.verb == "find":  # as the kernel: nothing is exactly an empty range
+                return None
             raise InvalidArgument("a range of 0", value=0)
         match request.verb, numbers:
             case "map", (addr, extent, bo, offset):

@@ -1,10 +1,13 @@
 """Operations, plans and mappings, which the core makes, and what a driver has to bring for stepping a plan."""
 
+from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 from gpuvm._core import Gpuva, Map, Plan, Prefetch, Remap, Unmap, VmBo
 
 __all__ = ["Driver", "Gpuva", "Map", "Op", "Plan", "Prefetch", "Remap", "Unmap", "VmBo"]
+
+Sequence.register(Plan)
 
 Op: TypeAlias = Map | Unmap | Remap | Prefetch
 

@@ -169,7 +169,7 @@ class GpuVm(_core.Space):
 
         Source: ``mas_empty_area``, ``drm_mm_insert_node_in_range``.
         """
-        return self._find_gap(range, align, fit, (start, end))
+        return self._find_gap(range, align, Fit(fit), (start, end))
 
     def find_many(self, addrs: npt.ArrayLike, ranges: npt.ArrayLike) -> npt.NDArray[np.void]:
         """``find`` for arrays of addresses and lengths.
