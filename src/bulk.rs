@@ -10,9 +10,10 @@ use std::mem::offset_of;
 
 use crate::memory::{Exhausted, reserve};
 use crate::plan::{self, Answers, Kind, Merge, Op, Sink};
+use crate::processor::{self, prefetch_lines};
 use crate::regions::{Region, Rule};
-use crate::space::{Change, Counters, Mapping, Slot, Space, USER_FLAGS};
-use crate::tree::{Entry, Inner, Leaf, NONE};
+use crate::space::{Change, Mapping, OpCounters, Slot, Space, USER_FLAGS};
+use crate::tree::{Entry, Inner, LEAF_CAP, Leaf, NONE};
 
 /// `drm_nouveau_vm_bind_op`, 40 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +97,6 @@ pub enum Refusal {
     Regions,
     Overlaps(u64, u64),
     NoSuchRegion,
-    Exhausted,
     /// Not refused: the driver has to be asked first.
     Ask,
 }
@@ -132,7 +132,7 @@ fn check_regions(space: &Space, request: &Request) -> Result<(), Refusal> {
 /// Collects records and counts them.
 struct Recorder<'a> {
     out: &'a mut Vec<Record>,
-    counters: &'a mut Counters,
+    counts: &'a mut OpCounters,
     handles: &'a crate::object::Objects,
     request: u32,
 }
@@ -140,7 +140,7 @@ struct Recorder<'a> {
 impl Sink for Recorder<'_> {
     #[inline(always)]
     fn push(&mut self, op: Op) {
-        self.counters.count(&op);
+        self.counts.count(&op);
         let Mapping { addr, range, offset, object, flags } = op.mapping;
         self.out.push(Record {
             op: op.kind as u8,
@@ -158,7 +158,7 @@ impl Sink for Recorder<'_> {
     }
 }
 
-impl Counters {
+impl OpCounters {
     #[inline(always)]
     pub fn count(&mut self, op: &Op) {
         match op.kind {
@@ -193,7 +193,11 @@ pub fn bind(
         for (index, request) in ruled.iter().enumerate() {
             check_regions(space, request).map_err(|refusal| (index, refusal))?;
         }
-        run(&mut Binds { space, requests, objects, out, change: Change::default() });
+        let counts = space.counters.ops;
+        let mut binds = Binds { space, requests, objects, out, counts, change: Change::default() };
+        run(&mut binds);
+        let counts = binds.counts;
+        space.counters.ops = counts;
         return Ok(());
     }
     space.open_journal();
@@ -226,8 +230,8 @@ pub fn bind_one(
         space.regions.remove(addr);
     }
     check_regions(space, request)?;
-    let (mut counters, emitted) = (space.counters, out.len());
-    let mut sink = Recorder { out, counters: &mut counters, handles: &space.objects, request: index as u32 };
+    let (mut counts, emitted) = (space.counters.ops, out.len());
+    let mut sink = Recorder { out, counts: &mut counts, handles: &space.objects, request: index as u32 };
     let at = space.tree.locate(addr);
     let mut change = Change::default();
     if request.op == OP_UNMAP {
@@ -241,7 +245,7 @@ pub fn bind_one(
             return Err(Refusal::Ask);
         }
     }
-    space.counters = counters;
+    space.counters.ops = counts;
     space.apply(&change);
     Ok(())
 }
@@ -277,6 +281,9 @@ struct InFlight {
 
 /// A batch that goes through the stages.
 trait Staged {
+    /// Whether requests write, and to more than what they find.
+    const WRITES: bool;
+
     fn len(&self) -> usize;
     fn space(&self) -> &Space;
     /// The address that request `index` is looked up by; below 2^64 - 1.
@@ -288,7 +295,7 @@ trait Staged {
 /// Run all requests through all stages. Compiled twice, since searches gain much from wider vectors.
 fn run(batch: &mut impl Staged) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+    if processor::has_avx2() {
         // SAFETY: the processor has what the function is compiled for.
         return unsafe { run_avx2(batch) };
     }
@@ -296,7 +303,7 @@ fn run(batch: &mut impl Staged) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
 fn run_avx2(batch: &mut impl Staged) {
     run_anywhere(batch);
 }
@@ -308,21 +315,31 @@ fn run_anywhere(batch: &mut impl Staged) {
     for step in 0..count + (STAGES - 1) * LAG {
         // Written out, so that each stage is compiled apart.
         if step < count {
-            look_ahead::<0>(batch, step, &mut ring);
+            look_ahead::<0, _>(batch, step, &mut ring);
         }
-        if let index = step.wrapping_sub(LAG) && index < count {
-            look_ahead::<1>(batch, index, &mut ring);
+        if let index = step.wrapping_sub(LAG)
+            && index < count
+        {
+            look_ahead::<1, _>(batch, index, &mut ring);
         }
-        if let index = step.wrapping_sub(2 * LAG) && index < count {
-            look_ahead::<2>(batch, index, &mut ring);
+        if let index = step.wrapping_sub(2 * LAG)
+            && index < count
+        {
+            look_ahead::<2, _>(batch, index, &mut ring);
         }
-        if let index = step.wrapping_sub(3 * LAG) && index < count {
-            look_ahead::<3>(batch, index, &mut ring);
+        if let index = step.wrapping_sub(3 * LAG)
+            && index < count
+        {
+            look_ahead::<3, _>(batch, index, &mut ring);
         }
-        if let index = step.wrapping_sub(4 * LAG) && index < count {
-            look_ahead::<4>(batch, index, &mut ring);
+        if let index = step.wrapping_sub(4 * LAG)
+            && index < count
+        {
+            look_ahead::<4, _>(batch, index, &mut ring);
         }
-        if let index = step.wrapping_sub(5 * LAG) && index < count {
+        if let index = step.wrapping_sub(5 * LAG)
+            && index < count
+        {
             let at = verified(batch.space(), &ring[index % RING], batch.addr(index));
             batch.execute(index, at);
         }
@@ -330,7 +347,7 @@ fn run_anywhere(batch: &mut impl Staged) {
 }
 
 #[inline(always)]
-fn look_ahead<const STAGE: usize>(batch: &impl Staged, index: usize, ring: &mut [InFlight; RING]) {
+fn look_ahead<const STAGE: usize, B: Staged>(batch: &B, index: usize, ring: &mut [InFlight; RING]) {
     let (space, addr, flight) = (batch.space(), batch.addr(index), &mut ring[index % RING]);
     let tree = &space.tree;
     match STAGE {
@@ -351,17 +368,27 @@ fn look_ahead<const STAGE: usize>(batch: &impl Staged, index: usize, ring: &mut 
             prefetch_lines(tree.leaves.address(flight.leaf), 0, offset_of!(Leaf, ranges));
         }
         2 => {
-            let found = tree.leaf(flight.leaf).upper_bound(addr);
+            let node = tree.leaf(flight.leaf);
+            let found = node.upper_bound(addr);
             flight.index = found as u32;
             let (leaf, index) = (tree.leaves.address(flight.leaf), found.saturating_sub(1));
-            prefetch_lines(leaf, offset_of!(Leaf, ranges) + index * 8, 8);
-            prefetch_lines(leaf, offset_of!(Leaf, slots) + index * 4, 4);
+            // What does not begin where a mapping begins will cut or add one, and shift those behind.
+            let shifted = if B::WRITES && node.keys[index] != addr { LEAF_CAP - index } else { 1 };
+            prefetch_lines(leaf, offset_of!(Leaf, ranges) + index * 8, shifted * 8);
+            prefetch_lines(leaf, offset_of!(Leaf, slots) + index * 4, shifted * 4);
         }
         3 => {
-            let index = (flight.index as usize).saturating_sub(1);
-            flight.slot = tree.leaf(flight.leaf).slots[index];
+            let node = tree.leaf(flight.leaf);
+            let before = (flight.index as usize).saturating_sub(1);
+            let first = before + (node.keys[before].wrapping_add(node.ranges[before]) <= addr) as usize;
+            flight.slot = node.slots[first.min(LEAF_CAP - 1)];
             prefetch_lines(space.slots.address(flight.slot), 0, size_of::<Slot>());
+            if B::WRITES && node.keys[before] != addr {
+                let second = node.slots[(first + 1).min(LEAF_CAP - 1)];
+                prefetch_lines(space.slots.address(second), 0, size_of::<Slot>());
+            }
         }
+        _ if !B::WRITES => {}
         _ => {
             // Unlinking writes to the neighbours in the object's list.
             if let Some(slot) = space.slots.get(flight.slot) {
@@ -388,10 +415,13 @@ struct Binds<'a> {
     requests: &'a [Request],
     objects: &'a [u32],
     out: &'a mut Vec<Record>,
+    counts: OpCounters,
     change: Change,
 }
 
 impl Staged for Binds<'_> {
+    const WRITES: bool = true;
+
     #[inline(always)]
     fn len(&self) -> usize {
         self.requests.len()
@@ -410,16 +440,23 @@ impl Staged for Binds<'_> {
     #[inline(always)]
     fn execute(&mut self, index: usize, (leaf, found): (u32, usize)) {
         let (space, request) = (&mut *self.space, &self.requests[index]);
+        let (handles, out, counts) = (&space.objects, &mut *self.out, &mut self.counts);
+        let mut sink = Recorder { out, counts, handles, request: index as u32 };
         let at = space.tree.first_ending_after(leaf, found, request.addr);
-        let mut counters = space.counters;
-        let (handles, out) = (&space.objects, &mut *self.out);
-        let mut sink = Recorder { out, counters: &mut counters, handles, request: index as u32 };
-        if request.op == OP_MAP {
-            plan::map(space, at, &request.mapping(self.objects[index]), &mut self.change, &mut sink);
-        } else {
+        if request.op == OP_UNMAP {
             plan::unmap(space, at, request.addr, request.end(), &mut self.change, &mut sink);
+            space.apply(&self.change);
+            return;
         }
-        space.counters = counters;
+        let mapping = request.mapping(self.objects[index]);
+        if let Some(entry) = space.tree.get_at(leaf, found, request.addr)
+            && entry.range == request.range
+            && space.is_exchangeable(entry.slot)
+        {
+            plan::replace(space, &entry, &mapping, &mut sink);
+            return space.exchange(entry.slot, &mapping);
+        }
+        plan::map(space, at, &mapping, &mut self.change, &mut sink);
         space.apply(&self.change);
     }
 }
@@ -433,6 +470,8 @@ struct Finds<'a> {
 }
 
 impl Staged for Finds<'_> {
+    const WRITES: bool = false;
+
     #[inline(always)]
     fn len(&self) -> usize {
         self.addrs.len()
@@ -474,21 +513,5 @@ pub fn found(space: &Space, entry: &Entry) -> Found {
         bo_offset: slot.offset,
         handle: if slot.object == NONE { 0 } else { space.objects.get(slot.object).handle },
         flags: slot.flags & USER_FLAGS,
-    }
-}
-
-/// Fetch the cache lines of `element` from byte `from` on, `bytes` of them.
-#[inline(always)]
-fn prefetch_lines<T>(element: *const T, from: usize, bytes: usize) {
-    let start = element.cast::<i8>().wrapping_add(from);
-    for offset in (0..bytes).step_by(64) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch is a hint and reads nothing; any address is allowed.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset));
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (start, offset);
     }
 }

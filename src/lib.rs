@@ -9,6 +9,7 @@ mod gaps;
 mod memory;
 mod object;
 mod plan;
+mod processor;
 mod regions;
 mod space;
 mod tree;

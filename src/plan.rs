@@ -137,6 +137,14 @@ pub fn map<S: Sink>(space: &Space, at: Cursor, request: &Mapping, change: &mut C
     }
 }
 
+/// What `map` emits for a request that covers exactly `entry`.
+#[inline(always)]
+pub fn replace<S: Sink>(space: &Space, entry: &Entry, request: &Mapping, sink: &mut S) {
+    let old = space.mapping(entry);
+    sink.push(Op::on(Kind::Unmap, entry.slot, old, same_backing(&old, request)));
+    sink.push(Op::map(*request));
+}
+
 /// `sm_unmap`.
 #[inline(always)]
 pub fn unmap<S: Sink>(space: &Space, at: Cursor, addr: u64, end: u64, change: &mut Change, sink: &mut S) {

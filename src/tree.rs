@@ -9,6 +9,7 @@
 //! empty, except the root of an empty tree; so a predecessor is never more than one leaf away.
 
 use crate::arena::Arena;
+use crate::processor::{self, prefetch_lines};
 
 mod check;
 mod edit;
@@ -110,11 +111,36 @@ impl Tree {
     }
 
     /// The first entry that ends after `addr`.
-    #[inline(always)]
     pub fn locate(&self, addr: u64) -> Cursor {
+        let (leaf, found) = self.search(addr);
+        self.first_ending_after(leaf, found, addr)
+    }
+
+    /// The leaf whose fences enclose `addr` and how many of its entries start at or before it.
+    ///
+    /// Compiled twice, for the vectors of the least processor and for wide ones.
+    fn search(&self, addr: u64) -> (u32, usize) {
+        #[cfg(target_arch = "x86_64")]
+        if processor::has_avx2() {
+            // SAFETY: the processor has what the function is compiled for.
+            return unsafe { self.search_avx2(addr) };
+        }
+        self.search_anywhere(addr)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn search_avx2(&self, addr: u64) -> (u32, usize) {
+        self.search_anywhere(addr)
+    }
+
+    #[inline(always)]
+    fn search_anywhere(&self, addr: u64) -> (u32, usize) {
         let leaf = self.leaf_of(addr);
+        // Alone, a lookup waits for memory once for the keys and once for the rest, unless all is asked for now.
+        prefetch_lines(self.leaves.address(leaf), 0, size_of::<Leaf>());
         let node = self.leaf(leaf);
-        self.first_ending_after(leaf, node.upper_bound(addr).min(node.len as usize), addr)
+        (leaf, node.upper_bound(addr).min(node.len as usize))
     }
 
     /// The entry at `cursor`, which is moved on to the next leaf when it stands behind its last entry.
@@ -149,11 +175,9 @@ impl Tree {
     }
 
     /// The entry that starts exactly at `addr`.
-    #[inline(always)]
     pub fn get(&self, addr: u64) -> Option<Entry> {
-        let leaf = self.leaf_of(addr);
-        let node = self.leaf(leaf);
-        self.get_at(leaf, node.upper_bound(addr).min(node.len as usize), addr)
+        let (leaf, found) = self.search(addr);
+        self.get_at(leaf, found, addr)
     }
 
     /// The entry that starts exactly at `addr`, whose leaf is `leaf` and whose `upper_bound` there is `index`.

@@ -56,11 +56,23 @@ _MIXED = (1, 1, _PAGE - 2, _PAGE, 15 * _PAGE, 1 << 16, 1 << 21, 1 << 30, 1 << 40
 LAYOUTS = (
     Layout("bytes at zero", even(0, 1, 40), regions=((0, 12), (12, 20), (28, 40))),
     Layout("kernel at the bottom", even(0, _PAGE, 36), kernel=(0, 5), regions=((6, 20), (24, 36))),
-    Layout("kernel in the middle", even(_PAGE, _PAGE, 40), kernel=(17, 21), regions=((0, 9), (9, 17), (22, 38))),
+    Layout(
+        "kernel in the middle", even(_PAGE, _PAGE, 40), kernel=(17, 21), regions=((0, 9), (9, 17), (22, 38))
+    ),
     Layout("uneven below 2^47", uneven(0, (*_MIXED, *_MIXED[::-1])), regions=((0, 6), (6, 11), (13, 20))),
     Layout("bytes at the top", even(TOP - 36, 1, 36), regions=((0, 14), (14, 22), (30, 36))),
-    Layout("pages at the top", even(TOP - 40 * _PAGE, _PAGE, 40), kernel=(36, 40), regions=((2, 20), (20, 34))),
-    Layout("all 64 bits", (0, 1, 2, _PAGE, 1 << 32, 1 << 47, 1 << 62, 1 << 63, 3 << 62, TOP - _PAGE, TOP - 1, TOP)),
+    Layout(
+        "pages at the top", even(TOP - 40 * _PAGE, _PAGE, 40), kernel=(36, 40), regions=((2, 20), (20, 34))
+    ),
+    Layout(
+        "all 64 bits",
+        (0, 1, 2, _PAGE, 1 << 32, 1 << 47, 1 << 62, 1 << 63, 3 << 62, TOP - _PAGE, TOP - 1, TOP),
+    ),
 )
 
-LARGE = Layout("many leaves", even(1 << 40, _PAGE, 4000), kernel=(1900, 1950), regions=((0, 1500), (1500, 1800), (2100, 4000)))
+LARGE = Layout(
+    "many leaves",
+    even(1 << 40, _PAGE, 4000),
+    kernel=(1900, 1950),
+    regions=((0, 1500), (1500, 1800), (2100, 4000)),
+)

@@ -1,4 +1,4 @@
-"""What the lists of a space's objects must hold: who is linked, in which order, and how many references that makes."""
+"""What the lists of a space's objects must hold: who is linked, in which order, with how many references."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ class LinkModel:
     def play(self, ops: Iterable[OpShape]) -> None:
         """New mappings are linked before the ones they replace are unlinked, so no vm_bo dies in between."""
         gone: list[Va] = []
+        fresh: list[Va] = []
         for op in ops:
             match op:
                 case MapShape(va):
-                    self.link(va)
+                    fresh.append(va)
                 case UnmapShape(va):
                     gone.append(va)
                 case RemapShape(va, prev, behind):
                     gone.append(va)
-                    for piece in (prev, behind):
-                        if piece is not None:
-                            self.link(piece)
+                    fresh += [piece for piece in (prev, behind) if piece is not None]
                 case PrefetchShape():
                     pass
+        gone = [va for va in gone if self.is_linked(va)]
+        for va in fresh:
+            self.link(va)
         for va in gone:
             self.unlink(va)
 
@@ -45,6 +47,11 @@ class LinkModel:
         if self.is_linked(va):
             self.linked[va.bo].remove(va)
             self._settle(va.bo)
+
+    def rename(self, old: Va, new: Va) -> None:
+        """The flags of a linked mapping changed."""
+        entries = self.linked[old.bo]
+        entries[entries.index(old)] = new
 
     def is_linked(self, va: Va) -> bool:
         return va in self.linked.get(va.bo, [])

@@ -1,14 +1,14 @@
 """The oracle: an address space as a dictionary of cells, one mapping content for each.
 
 Nothing here knows how the library plans. A space is cut into cells (pages) at fixed edges; a cell knows which
-object backs it, at which offset, with which flags, and which mapping it belongs to. A mapping is nothing but the set of
-cells that name it; a hole is the absence of cells. From that alone follow
+object backs it, at which offset, with which flags, and which mapping it belongs to. A mapping is nothing but
+the set of cells that name it; a hole is the absence of cells. From that alone follow
 
 * what a request must leave behind (`after_map`, `after_unmap`): an ordinary dictionary update;
-* whether a list of ops does it (`play`): each op is carried out cell by cell, and an op that takes what is not
-  there, or maps over what is, fails;
-* the exact list of ops for each merge policy (`map_ops` and its sisters), from sets of cells: "sticks out", "covers" and
-  "touches the border" are subset and membership tests, never sums of addresses.
+* whether a list of ops does it (`play`): each op is carried out cell by cell, and an op that takes what is
+  not there, or maps over what is, fails;
+* the exact list of ops for each merge policy (`map_ops` and its sisters), from sets of cells: "sticks out",
+  "covers" and "touches the border" are subset and membership tests, never sums of addresses.
 
 Cells may differ in size, so that a handful of them covers 2^64 bytes.
 """
@@ -188,8 +188,8 @@ class PageModel:
     ) -> Iterator[list[int]]:
         """Mappings that touch the (grown) request and continue it, left then right.
 
-        A border that an overlapping mapping crosses was decided there; a border that none crosses has a neighbour or
-        a hole behind it, whatever was replaced inside.
+        A border that an overlapping mapping crosses was decided there; a border that none crosses has a
+        neighbour or a hole behind it, whatever was replaced inside.
         """
         inside = {page for owner in visited for page in self.pages(owner)} | requested
         if min(inside) == min(requested):
@@ -220,7 +220,11 @@ class PageModel:
         inside = self.region_of(wanted) is not None
         if self.regions_mode is Regions.REQUIRED and not inside:
             return errno.EINVAL
-        if self.regions_mode is Regions.SPARSE and not inside and any(wanted & region for region in self.regions):
+        if (
+            self.regions_mode is Regions.SPARSE
+            and not inside
+            and any(wanted & region for region in self.regions)
+        ):
             return errno.ENOSPC
         return 0
 
@@ -237,7 +241,9 @@ class PageModel:
                     self._take(va)
                     for piece in (prev, following):
                         if piece is not None:
-                            assert va.addr <= piece.addr and piece.end <= va.end, f"{piece} is not part of {va}"
+                            assert va.addr <= piece.addr and piece.end <= va.end, (
+                                f"{piece} is not part of {va}"
+                            )
                             self._put(piece)
                 case PrefetchShape(va):
                     self._whole(va)
@@ -261,6 +267,6 @@ class PageModel:
         """The pages of the mapping that `va` describes, which must be exactly one."""
         pages = self.grid.cells(va.addr, va.range)
         owners = self.owners(pages)
-        assert len(owners) == 1 and self.pages(owners[0]) == pages, f"{va} is not one mapping"
+        assert [self.pages(owner) for owner in owners] == [pages], f"{va} is not one mapping"
         assert self.va(pages) == va, f"{va} is described wrongly, there is {self.va(pages)}"
         return pages, owners[0]

@@ -14,7 +14,8 @@ STORAGE = {"bytes", "tree_height", "tree_leaves", "tree_fill"}
 def snapshot(vm: GpuVm) -> dict[str, Any]:
     return {
         "mappings": [
-            (va.addr, va.range, id(va.obj), va.offset, int(va.flags), va.kernel, va.vm is vm, id(va.vm_bo)) for va in vm
+            (va.addr, va.range, id(va.obj), va.offset, int(va.flags), va.kernel, va.vm is vm, id(va.vm_bo))
+            for va in vm
         ],
         "vm_bos": [
             (id(bo), id(bo.obj), bo.refcount, bo.evicted, bo.alive, [(va.addr, va.range) for va in bo])

@@ -27,7 +27,9 @@ class Request:
         return list(range(self.first, self.last))
 
 
-def requests(random: Random, model: PageModel, count: int, *, objects: int = 3, longest: int = 12) -> Iterator[Request]:
+def requests(
+    random: Random, model: PageModel, count: int, *, objects: int = 3, longest: int = 12
+) -> Iterator[Request]:
     """`count` requests; each is drawn with a look at what the model holds by then."""
     for _ in range(count):
         first = random.randrange(len(model.grid))
@@ -42,7 +44,7 @@ def requests(random: Random, model: PageModel, count: int, *, objects: int = 3, 
 
 
 def _aligned_with_a_mapping(random: Random, model: PageModel, first: int, last: int) -> tuple[int, int]:
-    """Often make a border coincide with the one of a mapping: that is where the cases of the tables differ."""
+    """Often make a border coincide with a mapping's: that is where the cases of the tables differ."""
     cell = model.cells.get(first)
     if cell is None or random.random() < 0.5:
         return first, last

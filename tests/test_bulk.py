@@ -15,7 +15,7 @@ import pytest
 import gpuvm
 from arrays import KIND_UNIT, MAP, SPARSE, UNMAP, Row, array_shape, bind_array, emitted, map_row, unmap_row
 from gpuvm import GpuVm, Merge, Regions
-from scenes import A, B, OBJECTS, SIZE, mapped, new, remap, scene, unmap, va
+from scenes import OBJECTS, SIZE, A, B, mapped, new, remap, scene, unmap, va
 from snapshot import snapshot
 
 HANDLES = OBJECTS.handles()
@@ -24,7 +24,8 @@ LAYOUTS = {
     "VM_BIND_OP": (40, "op:0 flags:4 handle:8 pad:12 addr:16 bo_offset:24 range:32"),
     "BIND_OP": (
         56,
-        "op:0 keep:1 pad:2 request:4 handle:8 flags:12 addr:16 bo_offset:24 range:32 prev_range:40 next_range:48",
+        "op:0 keep:1 pad:2 request:4 handle:8 flags:12 addr:16 bo_offset:24 range:32"
+        " prev_range:40 next_range:48",
     ),
     "MAPPING": (32, "addr:0 range:8 bo_offset:16 handle:24 flags:28"),
 }
@@ -46,7 +47,10 @@ def test_layout_is_the_one_of_the_c_structs(name: str) -> None:
 
 def test_a_struct_of_the_uapi_can_be_bound_as_it_is() -> None:
     raw = bytearray()
-    for op, flags, handle, addr, offset, size in (map_row(0x1000, 0x4000, A, 0x2000), unmap_row(0x2000, 0x1000)):
+    for op, flags, handle, addr, offset, size in (
+        map_row(0x1000, 0x4000, A, 0x2000),
+        unmap_row(0x2000, 0x1000),
+    ):
         raw += b"".join(word.to_bytes(4, "little") for word in (op, flags, handle, 0))
         raw += b"".join(word.to_bytes(8, "little") for word in (addr, offset, size))
     vm = scene()
@@ -161,25 +165,33 @@ class TestSparse:
         assert len(vm.region_list()) == 1
         assert mapped(vm) == [va(0x12000, 0x13000, A, 0x1000)]
 
-    @pytest.mark.parametrize("row", [map_row(0xF000, 0x2000, A), map_row(0x1F000, 0x2000, A), map_row(0x8000, 0x20000)])
+    @pytest.mark.parametrize(
+        "row", [map_row(0xF000, 0x2000, A), map_row(0x1F000, 0x2000, A), map_row(0x8000, 0x20000)]
+    )
     def test_partly_inside_is_refused(self, vm: GpuVm, row: Row) -> None:
         with pytest.raises(gpuvm.NoSpace) as caught:
             self.bind(vm, row)
         assert (caught.value.errno, caught.value.request) == (errno.ENOSPC, 0)
 
-    @pytest.mark.parametrize("place", [(0x10000, 0x10000), (0x8000, 0x9000), (0x1F000, 0x1000), (0x8000, 0x20000)])
+    @pytest.mark.parametrize(
+        "place", [(0x10000, 0x10000), (0x8000, 0x9000), (0x1F000, 0x1000), (0x8000, 0x20000)]
+    )
     def test_a_region_over_a_region_is_refused(self, vm: GpuVm, place: tuple[int, int]) -> None:
         with pytest.raises(gpuvm.NoSpace):
             self.bind(vm, map_row(*place, flags=SPARSE))
 
-    @pytest.mark.parametrize("place", [(0x30000, 0x1000), (0x2F000, 0x1001), (0x2F000, 0x10000), (0x30800, 0x100)])
+    @pytest.mark.parametrize(
+        "place", [(0x30000, 0x1000), (0x2F000, 0x1001), (0x2F000, 0x10000), (0x30800, 0x100)]
+    )
     def test_a_region_over_a_mapping_is_refused(self, vm: GpuVm, place: tuple[int, int]) -> None:
         self.bind(vm, map_row(0x30000, 0x1000, A))
         with pytest.raises(gpuvm.NoSpace):
             self.bind(vm, map_row(*place, flags=SPARSE))
         assert len(vm.region_list()) == 1
 
-    @pytest.mark.parametrize("place", [(0x10000, 0x8000), (0x18000, 0x8000), (0x8000, 0x20000), (0x40000, 0x1000)])
+    @pytest.mark.parametrize(
+        "place", [(0x10000, 0x8000), (0x18000, 0x8000), (0x8000, 0x20000), (0x40000, 0x1000)]
+    )
     def test_unmap_of_what_is_not_exactly_a_region(self, vm: GpuVm, place: tuple[int, int]) -> None:
         with pytest.raises(gpuvm.NotFound) as caught:
             self.bind(vm, unmap_row(*place, SPARSE))
@@ -272,7 +284,11 @@ def test_large_arrays_do_the_same_as_single_calls(merge: Merge) -> None:
         for _ in range(size):
             addr, length = random.randrange(SIZE - 600) & ~7, 8 * random.choice((1, 1, 2, 9, 60))
             offset = random.choice((addr, addr, 0))
-            rows.append(map_row(addr, length, random.randint(0, 4), offset) if random.random() < 0.8 else unmap_row(addr, length))
+            rows.append(
+                map_row(addr, length, random.randint(0, 4), offset)
+                if random.random() < 0.8
+                else unmap_row(addr, length)
+            )
         want = [op for row in rows for op in emitted(one.bind(bind_array([row]), HANDLES))]
         got = many.bind(bind_array(rows), HANDLES)
         assert emitted(got) == want
@@ -290,7 +306,9 @@ def test_find_many_is_exact() -> None:
     assert found.dtype == gpuvm.MAPPING
     for addr, size, row in zip(addrs.tolist(), ranges.tolist(), found, strict=True):
         hit = addr % 16 == 0 and size == 8
-        assert (int(row["addr"]), int(row["range"])) == ((addr, 8) if hit else (0, 0)) or not (hit or row["range"])
+        assert (int(row["addr"]), int(row["range"])) == ((addr, 8) if hit else (0, 0)) or not (
+            hit or row["range"]
+        )
         assert bool(row["range"]) is hit
         if hit:
             assert (int(row["handle"]), int(row["bo_offset"])) == (A, addr // 8)
@@ -317,7 +335,13 @@ class TestWrongArrays:
 
     def test_other_types(self) -> None:
         good = bind_array([map_row(0, 8, A)])
-        for array in (None, [map_row(0, 8, A)], good.tolist(), np.zeros(5, np.uint64), np.zeros(40, np.uint8)):
+        for array in (
+            None,
+            [map_row(0, 8, A)],
+            good.tolist(),
+            np.zeros(5, np.uint64),
+            np.zeros(40, np.uint8),
+        ):
             self.refused(array)
 
     def test_other_layouts(self) -> None:

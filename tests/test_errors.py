@@ -10,7 +10,7 @@ import pytest
 import gpuvm
 from arrays import bind_array, map_row, unmap_row
 from gpuvm import Gpuva, GpuVm, Regions
-from scenes import A, B, OBJECTS, plan_map, scene, va
+from scenes import OBJECTS, A, B, plan_map, scene, va
 from snapshot import snapshot
 
 ERRNO = {
@@ -45,7 +45,13 @@ WORDS = {"start": "0x10000", "end": "0x90000", "node": "0x40000", "node end": "0
 
 @pytest.fixture
 def vm() -> GpuVm:
-    space = GpuVm("errors", start=START, range=END - START, kernel_node=(NODE[0], NODE[1] - NODE[0]), regions=Regions.SPARSE)
+    space = GpuVm(
+        "errors",
+        start=START,
+        range=END - START,
+        kernel_node=(NODE[0], NODE[1] - NODE[0]),
+        regions=Regions.SPARSE,
+    )
     space.region_insert(0x60000, 0x8000, sparse=True)
     space.insert(Gpuva(0x20000, 0x4000, OBJECTS[A]))
     return space
@@ -90,7 +96,9 @@ def test_a_bad_range(vm: GpuVm, call: str, bad: str) -> None:
 
 
 @pytest.mark.parametrize("number", [-1, -(1 << 70), 1 << 64, 1 << 100])
-@pytest.mark.parametrize("call", ["sm_map", "sm_unmap", "madvise", "insert", "region_insert", "find", "find_first", "prefetch"])
+@pytest.mark.parametrize(
+    "call", ["sm_map", "sm_unmap", "madvise", "insert", "region_insert", "find", "find_first", "prefetch"]
+)
 def test_numbers_beyond_64_bits(vm: GpuVm, call: str, number: int) -> None:
     calls = RANGES | {"find": GpuVm.find, "find_first": GpuVm.find_first, "prefetch": GpuVm.prefetch}
     for addr, size in ((number, 0x1000), (0x30000, number)):
@@ -107,7 +115,15 @@ def test_an_offset_beyond_64_bits(vm: GpuVm, number: int) -> None:
 
 @pytest.mark.parametrize("thing", ["0x1000", 4096.0, None, object()])
 def test_what_is_no_number_is_a_type_error(vm: GpuVm, thing: object) -> None:
-    for call in (vm.sm_unmap, vm.find, vm.find_first, vm.prefetch, vm.madvise, vm.interval_empty, vm.range_valid):
+    for call in (
+        vm.sm_unmap,
+        vm.find,
+        vm.find_first,
+        vm.prefetch,
+        vm.madvise,
+        vm.interval_empty,
+        vm.range_valid,
+    ):
         with pytest.raises(TypeError):
             call(thing, 0x1000)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
@@ -168,6 +184,11 @@ def test_a_closed_space_refuses_everything() -> None:
     vm = scene()
     plan = plan_map(vm, va(0, 8, A))
     vm.put()
-    for attempt in (lambda: vm.sm_map(0, 8), lambda: vm.insert(Gpuva(0, 8)), plan.apply, lambda: vm.bo_obtain(OBJECTS[A])):
+    for attempt in (
+        lambda: vm.sm_map(0, 8),
+        lambda: vm.insert(Gpuva(0, 8)),
+        plan.apply,
+        lambda: vm.bo_obtain(OBJECTS[A]),
+    ):
         with pytest.raises(gpuvm.GpuvmError):
             attempt()

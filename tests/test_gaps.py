@@ -61,7 +61,9 @@ def test_against_trying_every_address(fit: Fit, seed: int) -> None:
     random = Random(seed)
     start = random.choice((0, 1, 37, 4096, TOP - 700))
     length = random.choice((3, 64, 300, 700))
-    vm = GpuVm("gaps", start=start, range=length, kernel_node=random.choice((None, (start, 1), (start + 2, 1))))
+    vm = GpuVm(
+        "gaps", start=start, range=length, kernel_node=random.choice((None, (start, 1), (start + 2, 1)))
+    )
     for step in range(60):
         addr = start + random.randrange(length)
         size = min(random.choice((1, 1, 2, 5, 30)), vm.end - addr)
@@ -161,7 +163,8 @@ def test_the_kernel_node_is_no_hole() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"range": 0}, {"range": 1, "align": 0}, {"range": -1}, {"range": 1 << 64}, {"range": 1, "align": -8}]
+    "options",
+    [{"range": 0}, {"range": 1, "align": 0}, {"range": -1}, {"range": 1 << 64}, {"range": 1, "align": -8}],
 )
 def test_nonsense_is_refused(options: dict[str, int]) -> None:
     with pytest.raises(gpuvm.InvalidArgument):

@@ -9,7 +9,7 @@ import pytest
 
 import gpuvm
 from gpuvm import Gpuva, GpuVm, Merge
-from scenes import A, OBJECTS, mapped, scene, va
+from scenes import OBJECTS, A, mapped, scene, va
 
 
 def test_fields() -> None:

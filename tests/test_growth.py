@@ -1,7 +1,7 @@
 """Memory does not grow: millions of maps and unmaps later the process is as large as after the first few.
 
-Sizes are compared between two points of the same steady state. Each round ends where it began, so that what is left
-over would add up.
+Sizes are compared between two points of the same steady state. Each round ends where it began, so that what
+is left over would add up.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SINGLE = scaled(40_000, 250_000)
 BATCH = 5_000
 SPAN = 1 << 19
 SLACK = 6 << 20
-"""Bytes by which a process may grow for reasons of its own (arenas of the allocator). In the full suite a leak of a byte
-a bulk request, or of a small object a single call, is more."""
+"""Bytes by which a process may grow for reasons of its own (arenas of the allocator). In the full suite a
+leak of a byte a bulk request, or of a small object a single call, is more."""
 
 
 def resident() -> int:
@@ -42,7 +42,11 @@ def batches(seed: int, count: int) -> list[Array]:
         rows = []
         for _ in range(BATCH):
             addr, size = 8 * random.randrange(SPAN // 8), 8 * random.randint(1, 12)
-            rows.append(map_row(addr, size, random.randint(0, 4), addr) if random.random() < 0.6 else unmap_row(addr, size))
+            rows.append(
+                map_row(addr, size, random.randint(0, 4), addr)
+                if random.random() < 0.6
+                else unmap_row(addr, size)
+            )
         made.append(bind_array(rows))
     return [*made, bind_array([unmap_row(0, 2 * SPAN)])]
 

@@ -1,9 +1,11 @@
-"""The bugs of the originals that could live in an address-space manager, one test for each number of section 2.
+"""The bugs of the originals that could live in an address-space manager, one test for each number of section
+2.
 
 Of the 63 the following belong to later floors or cannot exist here, with one word why:
 
 * exec (locking many objects): 15, 16, 20 (validate), 21 (reservation), 22, 23, 24, 29, 30, 31, 32, 33, 34
-* nouveau (its uAPI and jobs): 36, 37, 38, 39, 40, 43, 44, 46, 47, 48, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 62, 63
+* nouveau (its uAPI and jobs): 36, 37, 38, 39, 40, 43, 44, 46, 47, 48, 50, 51, 52, 53, 54, 55, 56, 57, 58,
+  59, 62, 63
 * C (macros and texts that Python has not): 14, 25, 27, 33, 34
 
 Where the defect itself is one of a later floor but its cause is a rule of this one, the rule is tested here.
@@ -21,13 +23,15 @@ from arrays import SPARSE, bind_array, map_row, unmap_row
 from drivers import Driver
 from gpuvm import Gpuva, GpuVm, Merge, Regions, _core
 from layouts import TOP
-from scenes import A, B, OBJECTS, apply_map, kept, mapped, new, ops_of, plan_map, remap, scene, unmap, va
+from scenes import OBJECTS, A, B, apply_map, kept, mapped, new, ops_of, plan_map, remap, scene, unmap, va
 from snapshot import snapshot
 
 HANDLES = OBJECTS.handles()
 
 
-@pytest.mark.parametrize(("addr", "size"), [(50, 101), (140, 20), (90, 20), (0, 1000), (99, 1), (150, 1), (140, TOP)])
+@pytest.mark.parametrize(
+    ("addr", "size"), [(50, 101), (140, 20), (90, 20), (0, 1000), (99, 1), (150, 1), (140, TOP)]
+)
 def test_bug_01_a_request_partly_outside_is_refused(addr: int, size: int) -> None:
     vm = GpuVm("bug 1", start=100, range=50)
     assert not vm.range_valid(addr, size)
@@ -112,7 +116,10 @@ def test_bug_09_a_merge_respects_flags_and_the_driver() -> None:
     vm = scene(va(0, 4, A, flags=4), merge=Merge.ALWAYS)
     assert ops_of(plan_map(vm, va(4, 8, A, 4, flags=8))) == [new(va(4, 8, A, 4, flags=8))]
     assert ops_of(plan_map(vm, va(1, 2, A, 1, flags=8)))[-1] == new(va(1, 2, A, 1, flags=8))
-    assert ops_of(plan_map(vm, va(4, 8, A, 4, flags=4))) == [kept(va(0, 4, A, flags=4)), new(va(0, 8, A, flags=4))]
+    assert ops_of(plan_map(vm, va(4, 8, A, 4, flags=4))) == [
+        kept(va(0, 4, A, flags=4)),
+        new(va(0, 8, A, flags=4)),
+    ]
     vetoed = scene(va(0, 4, A), va(8, 12, A, 8), merge=Merge.ALWAYS, can_merge=can_merge)
     assert ops_of(plan_map(vetoed, va(4, 8, A, 4))) == [new(va(4, 8, A, 4))]
     assert len(asked) == 2
@@ -138,21 +145,18 @@ def test_bug_10_a_request_that_fails_holds_on_to_nothing(allocation: int) -> Non
     class Buffer:
         pass
 
-    vm, buffer = scene(va(0, 8, A)), Buffer()
-    watch = weakref.ref(buffer)
-
-    def attempt() -> None:
-        vm.sm_map(0, 4, buffer).apply()
+    vm, buffers = scene(va(0, 8, A)), [Buffer()]
+    watch = weakref.ref(buffers[0])
 
     _core.fail_allocation(allocation)
     try:
-        attempt()
+        vm.sm_map(0, 4, buffers[0]).apply()
     except gpuvm.OutOfMemory:
         assert mapped(vm) == [va(0, 8, A)]
     finally:
         _core.fail_allocation(None)
     vm.sm_unmap(0, 8).apply()
-    del buffer
+    buffers.clear()
     gc.collect()
     assert watch() is None
     vm.check()
@@ -306,7 +310,9 @@ def test_bug_37_a_failing_request_undoes_exactly_those_before_it() -> None:
     vm = scene(va(0, 8, A))
     before = snapshot(vm)
     with pytest.raises(gpuvm.NotFound) as caught:
-        vm.bind(bind_array([unmap_row(0, 4), map_row(0, 2, B), map_row(0, 8, 999), map_row(0, 8, A)]), HANDLES)
+        vm.bind(
+            bind_array([unmap_row(0, 4), map_row(0, 2, B), map_row(0, 8, 999), map_row(0, 8, A)]), HANDLES
+        )
     assert caught.value.request == 2
     assert snapshot(vm) == before
 
@@ -358,7 +364,10 @@ def test_bug_43_mappings_without_object_can_be_mapped_and_unmapped() -> None:
 def test_bug_44_a_region_taken_and_made_anew_in_one_call_is_the_new_one() -> None:
     vm = scene(regions=Regions.SPARSE)
     vm.bind(bind_array([map_row(0, 4096, flags=SPARSE), map_row(0, 64, A)]), HANDLES)
-    vm.bind(bind_array([unmap_row(0, 4096, SPARSE), map_row(0, 8192, flags=SPARSE), map_row(4000, 200, B)]), HANDLES)
+    vm.bind(
+        bind_array([unmap_row(0, 4096, SPARSE), map_row(0, 8192, flags=SPARSE), map_row(4000, 200, B)]),
+        HANDLES,
+    )
     assert [(region.addr, region.range) for region in vm.region_list()] == [(0, 8192)]
     assert mapped(vm) == [va(4000, 4200, B)]
 
@@ -371,7 +380,9 @@ def test_bug_45_pieces_keep_object_flags_and_region(flags: int) -> None:
     apply_map(vm, va(4, 8, B))
     assert mapped(vm) == [va(0, 4, A, 3, flags=flags), va(4, 8, B), va(8, 12, A, 11, flags=flags)]
     for mapping in vm:
-        assert [region for region in vm.region_list() if region.addr <= mapping.addr and mapping.end <= region.end]
+        assert [
+            region for region in vm.region_list() if region.addr <= mapping.addr and mapping.end <= region.end
+        ]
 
 
 def test_bug_47_the_kernel_node_is_validated() -> None:

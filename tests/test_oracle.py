@@ -1,7 +1,7 @@
 """Random requests against the page model, for every merge policy, in three styles that must agree.
 
-Each step asks the model what must come out, and the library three times: as a list applied at once, as steps of a
-driver with its own mappings, and (maps and unmaps) as a bulk bind. Ops, state, errors and invariants are
+Each step asks the model what must come out, and the library three times: as a list applied at once, as steps
+of a driver with its own mappings, and (maps and unmaps) as a bulk bind. Ops, state, errors and invariants are
 compared after every step. A failure names the seed and the step.
 """
 
@@ -34,7 +34,9 @@ def policies(mode: Regions) -> list[Merge]:
     return [merge for merge in Merge if (merge, mode) != (Merge.WITHIN_REGION, Regions.OFF)]
 
 
-CASES = [(layout, mode, merge) for layout in LAYOUTS for mode in region_modes(layout) for merge in policies(mode)]
+CASES = [
+    (layout, mode, merge) for layout in LAYOUTS for mode in region_modes(layout) for merge in policies(mode)
+]
 
 
 def expected_errno(model: PageModel, request: Request) -> int:
@@ -190,7 +192,9 @@ def test_random_requests(layout: Layout, mode: Regions, merge: Merge) -> None:
     drive(Trio(layout, merge, mode), seed=1000 * merge + mode, steps=STEPS, compare_every=1, longest=12)
 
 
-@pytest.mark.parametrize(("mode", "merge"), [(mode, merge) for mode in Regions for merge in policies(mode)], ids=name)
+@pytest.mark.parametrize(
+    ("mode", "merge"), [(mode, merge) for mode in Regions for merge in policies(mode)], ids=name
+)
 def test_random_requests_over_many_leaves(mode: Regions, merge: Merge) -> None:
     """A tree of several levels: leaves and inner nodes split, empty and merge."""
     trio = Trio(LARGE, merge, mode, batch=150)

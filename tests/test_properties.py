@@ -1,7 +1,7 @@
 """The whole interface of a space in any order that Hypothesis can think of, against the models.
 
-The space is 40 bytes wide and lies at either end of 64 bits. After every rule everything visible is compared and
-`check()` called.
+The space is 40 bytes wide and lies at either end of 64 bits. After every rule everything visible is compared
+and `check()` called.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
@@ -25,6 +26,9 @@ from shapes import MapShape, Objects, OpShape, UnmapShape, Va, op_shapes, space_
 WIDTH = 40
 OBJECTS = Objects(3)
 HANDLES = OBJECTS.handles()
+
+FIRST_MARK = 1 << 12
+"""Mappings that were removed but are still linked get flags of their own, so that no other looks the same."""
 
 cells = st.integers(0, WIDTH - 1)
 lengths = st.integers(1, 14)
@@ -55,6 +59,7 @@ class Manager(RuleBasedStateMachine):
         self.links = LinkModel()
         self.loose: list[tuple[Gpuva, Va]] = []
         self.known: dict[int, Gpuva] = {}
+        self.marks: list[Va] = []
         self.plans: list[tuple[Plan, int]] = []
 
     # Requests.
@@ -69,7 +74,9 @@ class Manager(RuleBasedStateMachine):
             return errno.EINVAL
         return self.model.placing_error(pages) if placing else 0
 
-    def carry_out(self, style: str, plan: Callable[[], Plan], row: Callable[[], object], want: list[OpShape]) -> None:
+    def carry_out(
+        self, style: str, plan: Callable[[], Plan], row: Callable[[], object], want: list[OpShape]
+    ) -> None:
         if style == "bind":
             ops = self.vm.bind(bind_array([row()]), HANDLES)  # type: ignore[list-item]
             assert self.without_handles(emitted(ops)) == self.without_handles(want)
@@ -159,12 +166,16 @@ class Manager(RuleBasedStateMachine):
             self.model.play([UnmapShape(shape)])
             assert mapping.vm is None
             if self.links.is_linked(shape):
-                self.loose.append(picked)
+                mark = replace(shape, flags=FIRST_MARK + len(self.marks))
+                self.marks.append(mark)
+                mapping.flags = mark.flags
+                self.links.rename(shape, mark)
+                self.loose.append((mapping, mark))
 
     @rule(cell=cells)
     def toggle_link(self, cell: int) -> None:
         picked = self.pick(cell)
-        if not picked or any(shape == picked[1] for _, shape in self.loose):
+        if picked is None:
             return
         mapping, shape = picked
         if self.links.is_linked(shape):
@@ -228,16 +239,13 @@ class Manager(RuleBasedStateMachine):
     def unmap_object(self, bo: int) -> None:
         if bo in self.links.live():
             want: list[OpShape] = [
-                UnmapShape(shape) for shape in self.links.linked.get(bo, []) if (None, shape) not in self.loose_shapes()
+                UnmapShape(shape) for shape in self.links.linked.get(bo, []) if shape not in self.marks
             ]
             plan = self.vm.bo_unmap(self.vm_bo(bo))
             assert op_shapes(plan, OBJECTS.label) == want
             plan.apply()
             self.model.play(want)
             self.links.play(want)
-
-    def loose_shapes(self) -> list[tuple[None, Va]]:
-        return [(None, shape) for _, shape in self.loose]
 
     # Plans that wait.
 
@@ -270,7 +278,9 @@ class Manager(RuleBasedStateMachine):
         overlapping = [va for va in vas if va.addr < addr + size and addr < va.end]
         first, exact = self.vm.find_first(addr, size), self.vm.find(addr, size)
         assert (first and va_shape(first, OBJECTS.label)) == next(iter(overlapping), None)
-        assert (exact and exact.addr) == next((va.addr for va in vas if (va.addr, va.range) == (addr, size)), None)
+        assert (exact and exact.addr) == next(
+            (va.addr for va in vas if (va.addr, va.range) == (addr, size)), None
+        )
         assert self.vm.interval_empty(addr, size) is not bool(overlapping)
         assert [va_shape(va, OBJECTS.label) for va in self.vm.mappings(addr, size)] == overlapping
         neighbours = self.model.vas()
@@ -331,7 +341,9 @@ class Manager(RuleBasedStateMachine):
     def mappings_are_as_modelled(self) -> None:
         want = self.model.vas()
         assert space_shape(self.vm, OBJECTS.label) == want
-        assert [(va.addr, va.range) for va in array_shape(self.vm.to_array())] == [(va.addr, va.range) for va in want]
+        assert [(va.addr, va.range) for va in array_shape(self.vm.to_array())] == [
+            (va.addr, va.range) for va in want
+        ]
         numbers = self.vm.statistics()
         free = WIDTH - len(self.model.cells) - len(self.model.kernel)
         assert (numbers.mappings, numbers.mapped_bytes, numbers.free_bytes) == (

@@ -8,7 +8,7 @@ import pytest
 
 import gpuvm
 from gpuvm import GpuVm
-from scenes import A, OBJECTS, SIZE, mapped, scene, va
+from scenes import OBJECTS, SIZE, A, mapped, scene, va
 
 
 def test_counting() -> None:

@@ -43,7 +43,9 @@ def test_regions_do_not_overlap(vm: GpuVm, addr: int, size: int) -> None:
     assert vm.region_list() == before
 
 
-@pytest.mark.parametrize(("addr", "size"), [(0, 0), (90, 0), ((1 << 20) - 1, 2), (1 << 20, 1), ((1 << 64) - 1, 2)])
+@pytest.mark.parametrize(
+    ("addr", "size"), [(0, 0), (90, 0), ((1 << 20) - 1, 2), (1 << 20, 1), ((1 << 64) - 1, 2)]
+)
 def test_bad_ranges_are_refused(vm: GpuVm, addr: int, size: int) -> None:
     with pytest.raises(gpuvm.InvalidArgument):
         vm.region_insert(addr, size)
@@ -91,7 +93,9 @@ def test_inside_one_region_all_is_well(vm: GpuVm, place: Va) -> None:
     vm.check()
 
 
-@pytest.mark.parametrize("place", [va(5, 11), va(29, 31), va(10, 50), va(45, 55), va(0, 90), va(79, 81), va(55, 65)])
+@pytest.mark.parametrize(
+    "place", [va(5, 11), va(29, 31), va(10, 50), va(45, 55), va(0, 90), va(79, 81), va(55, 65)]
+)
 def test_across_a_border_nothing_is_mapped(vm: GpuVm, place: Va) -> None:
     code = errno.EINVAL if vm.regions_mode is Regions.REQUIRED else errno.ENOSPC
     for attempt in (

@@ -9,7 +9,7 @@ import pytest
 import gpuvm
 from gpuvm import Gpuva, GpuVm, Merge, Regions
 from layouts import TOP
-from scenes import A, B, OBJECTS, gpuva, mapped, scene, va
+from scenes import OBJECTS, A, B, gpuva, mapped, scene, va
 
 PAGE = 4096
 
@@ -39,12 +39,18 @@ def test_impossible_spaces_are_refused(start: int, size: int, node: tuple[int, i
 
 @pytest.mark.parametrize("number", [-1, 1 << 64, 1 << 200])
 def test_numbers_beyond_64_bits_are_refused_at_construction(number: int) -> None:
-    for options in ({"start": number, "range": 1}, {"range": number}, {"range": 1, "kernel_node": (number, 1)}):
+    for options in (
+        {"start": number, "range": 1},
+        {"range": number},
+        {"range": 1, "kernel_node": (number, 1)},
+    ):
         with pytest.raises(gpuvm.InvalidArgument, match=str(number)[:8] + "|" + hex(number)[:8]):
             GpuVm("too wide", **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("start", "size"), [(0, 1), (0, TOP), (TOP - 1, 1), (1, TOP - 1), (1 << 63, (1 << 63) - 1)])
+@pytest.mark.parametrize(
+    ("start", "size"), [(0, 1), (0, TOP), (TOP - 1, 1), (1, TOP - 1), (1 << 63, (1 << 63) - 1)]
+)
 def test_extreme_spaces_work_to_the_last_byte(start: int, size: int) -> None:
     vm = GpuVm("extreme", start=start, range=size)
     assert (vm.start, vm.range, vm.end) == (start, size, start + size)
@@ -59,7 +65,15 @@ def test_extreme_spaces_work_to_the_last_byte(start: int, size: int) -> None:
 
 
 def test_a_space_says_what_it_is() -> None:
-    vm = GpuVm("mine", start=PAGE, range=PAGE, kernel_node=(PAGE, 16), merge=Merge.ALWAYS, regions=Regions.SPARSE, flags=1)
+    vm = GpuVm(
+        "mine",
+        start=PAGE,
+        range=PAGE,
+        kernel_node=(PAGE, 16),
+        merge=Merge.ALWAYS,
+        regions=Regions.SPARSE,
+        flags=1,
+    )
     assert (vm.name, vm.merge, vm.regions_mode) == ("mine", Merge.ALWAYS, Regions.SPARSE)
     assert vm.flags == gpuvm.GpuVmFlags.RESV_PROTECTED
     assert "mine" in repr(vm)
@@ -191,7 +205,15 @@ class TestFind:
             assert vm.find(addr, size) is None
 
     def test_first(self, vm: GpuVm) -> None:
-        for addr, size, want in ((0, 9, 8), (0, 100, 8), (15, 1, 8), (15, 2, 8), (16, 9, 16), (19, 50, 16), (20, 13, 32)):
+        for addr, size, want in (
+            (0, 9, 8),
+            (0, 100, 8),
+            (15, 1, 8),
+            (15, 2, 8),
+            (16, 9, 16),
+            (19, 50, 16),
+            (20, 13, 32),
+        ):
             found = vm.find_first(addr, size)
             assert found is not None
             assert found.addr == want

@@ -1,7 +1,7 @@
 """The tables of sections 1.3, 1.4 and 1.5 of the reference, row by row, for every relation of two intervals.
 
-The request is always [R,E) = [40,60). Each row names one existing mapping by its borders and says what is emitted for
-it; the tables are written down here as text that a reader can lay beside the reference.
+The request is always [R,E) = [40,60). Each row names one existing mapping by its borders and says what is
+emitted for it; the tables are written down here as text that a reader can lay beside the reference.
 """
 
 from __future__ import annotations
@@ -66,7 +66,11 @@ def test_current_variant_with_equal_backing_keeps(row: str) -> None:
 @pytest.mark.parametrize("other", ["object", "offset", "none"])
 @pytest.mark.parametrize("row", ROWS)
 def test_other_backing_is_cut_in_every_policy(row: str, other: str, merge: Merge) -> None:
-    old = {"object": backed(*ROWS[row], B), "offset": backed(*ROWS[row], A, 5), "none": backed(*ROWS[row], 0)}[other]
+    old = {
+        "object": backed(*ROWS[row], B),
+        "offset": backed(*ROWS[row], A, 5),
+        "none": backed(*ROWS[row], 0),
+    }[other]
     assert ops_of(plan_map(scene(old, merge=merge), REQUEST)) == [split(old, keep=False), new(REQUEST)]
 
 
@@ -96,7 +100,8 @@ def test_a_mapping_that_does_not_overlap_is_left_alone(place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "joined"), [("before", None), ("touching R", (30, 60)), ("touching E", (40, 70)), ("behind", None)]
+    ("place", "joined"),
+    [("before", None), ("touching R", (30, 60)), ("touching E", (40, 70)), ("behind", None)],
 )
 def test_a_neighbour_of_equal_backing_merges(place: str, joined: tuple[int, int] | None) -> None:
     old = backed(*APART[place])
@@ -111,13 +116,23 @@ def test_unmap(row: str) -> None:
     plan = vm.sm_unmap(R, E - R)
     assert ops_of(plan) == ([] if row in APART else [split(old, keep=False)])
     plan.apply()
-    outside = [backed(start, end) for start, end in ((old.addr, min(old.end, R)), (max(old.addr, E), old.end)) if start < end]
+    outside = [
+        backed(start, end)
+        for start, end in ((old.addr, min(old.end, R)), (max(old.addr, E), old.end))
+        if start < end
+    ]
     assert mapped(vm) == outside
 
 
 @pytest.mark.parametrize(
     ("row", "inside"),
-    [("A<R, B>E", (R, E)), ("A==R, B>E", (R, E)), ("A<R, B==E", (R, E)), ("A<R, B<E", (R, 50)), ("A>R, B>E", (50, E))],
+    [
+        ("A<R, B>E", (R, E)),
+        ("A==R, B>E", (R, E)),
+        ("A<R, B==E", (R, E)),
+        ("A<R, B<E", (R, 50)),
+        ("A>R, B>E", (50, E)),
+    ],
 )
 def test_madvise_cuts_what_has_no_object(row: str, inside: tuple[int, int]) -> None:
     old = va(*ROWS[row], flags=8)

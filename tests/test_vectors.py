@@ -53,7 +53,9 @@ def found(va: Gpuva | None) -> tuple[Va, bool] | None:
     return None if va is None else (va_shape(va, OBJECTS.label), va.kernel)
 
 
-def recorded_va(recorded: Answer | None, touches: Callable[[Va], bool] = lambda va: True) -> tuple[Va, bool] | None:
+def recorded_va(
+    recorded: Answer | None, touches: Callable[[Va], bool] = lambda va: True
+) -> tuple[Va, bool] | None:
     if recorded is None or not touches(va_of(recorded)):
         return None
     return va_of(recorded), recorded.get("kernel", False)
@@ -75,7 +77,9 @@ def answer(vm: GpuVm, verb: str, numbers: list[int], recorded: Answer, style: St
             assert op_shapes(vm.prefetch(*numbers), OBJECTS.label) == want
         case "insert":
             addr, size, bo, offset = numbers
-            if style is bulk and recorded["err"] == 0:  # only a bind gives an object the handle that arrays name
+            if (
+                style is bulk and recorded["err"] == 0
+            ):  # only a bind gives an object the handle that arrays name
                 assert style(vm, "map", numbers) == [MapShape(Va(addr, size, bo, offset))]
             else:
                 vm.insert(Gpuva(addr, size, OBJECTS[bo], offset))
@@ -84,9 +88,13 @@ def answer(vm: GpuVm, verb: str, numbers: list[int], recorded: Answer, style: St
         case "find_first":
             assert found(vm.find_first(*numbers)) == recorded_va(recorded["va"])
         case "find_prev":
-            assert found(vm.find_prev(*numbers)) == recorded_va(recorded["va"], lambda va: va.end == numbers[0])
+            assert found(vm.find_prev(*numbers)) == recorded_va(
+                recorded["va"], lambda va: va.end == numbers[0]
+            )
         case "find_next":
-            assert found(vm.find_next(*numbers)) == recorded_va(recorded["va"], lambda va: va.addr == numbers[0])
+            assert found(vm.find_next(*numbers)) == recorded_va(
+                recorded["va"], lambda va: va.addr == numbers[0]
+            )
         case "valid":
             assert vm.range_valid(*numbers) is recorded["ret"]
         case "empty":

@@ -9,7 +9,7 @@ import pytest
 
 import gpuvm
 from gpuvm import Gpuva, GpuVm, VmBo
-from scenes import A, B, OBJECTS, apply_map, mapped, ops_of, scene, unmap, va
+from scenes import OBJECTS, A, B, apply_map, mapped, ops_of, scene, unmap, va
 
 BO = OBJECTS[A]
 

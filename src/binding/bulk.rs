@@ -11,10 +11,10 @@ use pyo3::types::PyDict;
 
 use super::errors::{Class, build, out_of_memory};
 use super::ops::Map;
-use super::space::{Space, ask_driver, region_fault};
+use super::space::{Space, UNKNOWN, ask_driver, region_fault};
 use crate::bulk::{self, FLAG_SPARSE, Found, OP_MAP, Record, Refusal, Request};
 use crate::memory::reserve;
-use crate::plan::{Answers, Merge};
+use crate::plan::Answers;
 use crate::tree::NONE;
 
 /// Arrays of records that nobody looks at any more, to be filled again: a fresh one costs more in page faults
@@ -85,65 +85,71 @@ unsafe fn elements<T>(buffer: &PyUntypedBuffer) -> &[T] {
     unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<T>(), count) }
 }
 
-/// The requests, copied so that nobody changes them between check and use.
-fn copy_requests(array: &Bound<'_, PyAny>) -> PyResult<Vec<Request>> {
-    let buffer = PyUntypedBuffer::get(array)?;
-    let mut requests = Vec::new();
-    let count = buffer.len_bytes() / size_of::<Request>();
-    reserve(&mut requests, count).map_err(|exhausted| out_of_memory(array.py(), exhausted))?;
-    // SAFETY: a request is five words of any content, and the interpreter's lock is held while copying.
-    requests.extend_from_slice(unsafe { elements::<Request>(&buffer) });
-    Ok(requests)
-}
-
-/// Objects that a batch names, held until it is over.
+/// What a batch needs besides the space; kept from one to the next.
 #[derive(Default)]
-struct Batch {
+pub struct Scratch {
+    /// The requests, copied so that nobody changes them between check and use.
+    requests: Vec<Request>,
     /// For each request its object's record.
     objects: Vec<u32>,
-    /// Records held and the handles they had.
+    /// Records held until the batch is over, and the handles they had.
     pinned: Vec<(u32, u32)>,
-    /// Handles looked up lately, by their low bits.
-    recent: Vec<Option<(u32, u32)>>,
+    /// Handles looked up in this batch, by their low bits.
+    recent: Vec<Recent>,
+    batch: u64,
 }
 
-impl Batch {
+#[derive(Clone, Copy, Default)]
+struct Recent {
+    batch: u64,
+    handle: u32,
+    object: u32,
+}
+
+impl Scratch {
     const RECENT: usize = 1024;
 
-    fn resolve(
+    /// Take a batch in: copy and check its requests, look up and hold their objects.
+    fn load(
         &mut self,
         space: &mut Space,
-        requests: &[Request],
+        array: &Bound<'_, PyAny>,
         objects: &Bound<'_, PyAny>,
-    ) -> Result<(), (usize, PyErr)> {
-        let py = objects.py();
-        let room =
-            reserve(&mut self.objects, requests.len()).and_then(|()| reserve(&mut self.recent, Self::RECENT));
-        room.map_err(|exhausted| (0, out_of_memory(py, exhausted)))?;
-        self.recent.resize(Self::RECENT, None);
-        for (index, request) in requests.iter().enumerate() {
-            if let Err(refusal) = bulk::check_request(&space.core, request) {
-                return Err((index, refused(py, space, index, requests, &refusal)));
+    ) -> PyResult<()> {
+        let py = array.py();
+        let buffer = PyUntypedBuffer::get(array)?;
+        let count = buffer.len_bytes() / size_of::<Request>();
+        self.batch += 1;
+        self.requests.clear();
+        self.objects.clear();
+        let room = Self::RECENT - self.recent.len();
+        reserve(&mut self.requests, count)
+            .and_then(|()| reserve(&mut self.objects, count))
+            .and_then(|()| reserve(&mut self.recent, room))
+            .map_err(|exhausted| out_of_memory(py, exhausted))?;
+        // SAFETY: a request is five words of any content, and the interpreter's lock is held while copying.
+        self.requests.extend_from_slice(unsafe { elements::<Request>(&buffer) });
+        self.recent.resize(Self::RECENT, Recent::default());
+        for index in 0..count {
+            let request = self.requests[index];
+            if let Err(refusal) = bulk::check_request(&space.core, &request) {
+                return Err(refused(py, space, index, &self.requests, &refusal));
             }
-            let named = request.op == OP_MAP && request.handle != 0;
-            let object = match self.recent[request.handle as usize % Self::RECENT] {
-                _ if !named => NONE,
-                Some((handle, object)) if handle == request.handle => object,
-                _ => self.look_up(space, index, requests, objects).map_err(|error| (index, error))?,
+            let recent = self.recent[request.handle as usize % Self::RECENT];
+            let object = if request.op != OP_MAP || request.handle == 0 {
+                NONE
+            } else if recent.batch == self.batch && recent.handle == request.handle {
+                recent.object
+            } else {
+                self.look_up(space, index, objects)?
             };
             self.objects.push(object);
         }
         Ok(())
     }
 
-    fn look_up(
-        &mut self,
-        space: &mut Space,
-        index: usize,
-        requests: &[Request],
-        objects: &Bound<'_, PyAny>,
-    ) -> PyResult<u32> {
-        let (py, handle) = (objects.py(), requests[index].handle);
+    fn look_up(&mut self, space: &mut Space, index: usize, objects: &Bound<'_, PyAny>) -> PyResult<u32> {
+        let (py, handle) = (objects.py(), self.requests[index].handle);
         let found = match objects.cast::<PyDict>() {
             Ok(objects) => objects.get_item(handle)?,
             Err(_) => match objects.get_item(handle) {
@@ -153,22 +159,28 @@ impl Batch {
         };
         let Some(object) = found.filter(|object| !object.is_none()) else {
             let reason = format!("handle {handle} names no object; pass objects={{{handle}: ...}}");
-            return Err(request_error(py, Class::NotFound, index, requests, &reason, None));
+            return Err(request_error(py, Class::NotFound, index, &self.requests, &reason, None));
         };
-        space.reserve(py, 0, 1)?;
-        let record = space.intern(&object);
+        let record = match space.record_of(&object) {
+            UNKNOWN => {
+                space.reserve(py, 0, 1)?;
+                space.intern(&object)
+            }
+            record => record,
+        };
         let place = space.core.objects.get_mut(record);
         if !std::mem::replace(&mut place.pinned, true) {
             place.users += 1;
             self.pinned.push((record, place.handle));
         }
         place.handle = handle;
-        self.recent[handle as usize % Self::RECENT] = Some((handle, record));
+        self.recent[handle as usize % Self::RECENT] = Recent { batch: self.batch, handle, object: record };
         Ok(record)
     }
 
-    fn release(self, space: &mut Space, bound: bool) {
-        for (record, handle) in self.pinned {
+    /// Let go of the batch's objects; after a failure they get their old handles back.
+    fn release(&mut self, space: &mut Space, bound: bool) {
+        for (record, handle) in self.pinned.drain(..) {
             let place = space.core.objects.get_mut(record);
             place.pinned = false;
             place.users -= 1;
@@ -182,84 +194,96 @@ impl Batch {
 
 pub fn bind(
     slf: &Bound<'_, Space>,
-    requests: &Bound<'_, PyAny>,
+    array: &Bound<'_, PyAny>,
     objects: &Bound<'_, PyAny>,
 ) -> PyResult<Records> {
-    let requests = copy_requests(requests)?;
-    let pool = Space::reading(slf)?.pool.clone();
+    let mut space = Space::writing(slf)?;
+    space.require_idle(slf.py(), "bind")?;
+    let (pool, mut scratch) = (space.pool.clone(), std::mem::take(&mut space.scratch));
+    let asking = space.can_merge.is_some();
+    drop(space);
     let mut records = pool.take();
-    let bound = if Space::reading(slf)?.can_merge.is_some() {
-        bind_asking(slf, &requests, objects, &mut records)
+    let bound = if asking {
+        bind_asking(slf, array, objects, &mut scratch, &mut records)
     } else {
-        Space::changing(slf, |space, py| {
-            space.require_idle(py, "bind")?;
-            let mut batch = Batch::default();
-            let bound = batch.resolve(space, &requests, objects).map_err(|(_, error)| error).and_then(|()| {
-                bulk::prepare(&mut space.core, &requests, &mut records)
-                    .map_err(|error| out_of_memory(py, error))?;
-                let merge = space.merge;
-                bulk::bind(&mut space.core, &requests, &batch.objects, merge, &mut records)
-                    .map_err(|(index, refusal)| refused(py, space, index, &requests, &refusal))
-            });
-            batch.release(space, bound.is_ok());
-            space.core.generation += u64::from(bound.is_ok() && !requests.is_empty());
-            bound
-        })
+        bind_alone(slf, array, objects, &mut scratch, &mut records)
     };
+    if let Ok(mut space) = Space::writing(slf) {
+        space.scratch = scratch;
+    }
     let records = Records { records, pool };
     bound.map(|()| records)
+}
+
+fn bind_alone(
+    slf: &Bound<'_, Space>,
+    array: &Bound<'_, PyAny>,
+    objects: &Bound<'_, PyAny>,
+    scratch: &mut Scratch,
+    records: &mut Vec<Record>,
+) -> PyResult<()> {
+    Space::changing(slf, |space, py| {
+        let bound = scratch.load(space, array, objects).and_then(|()| {
+            let (requests, merge) = (&scratch.requests, space.merge);
+            bulk::prepare(&mut space.core, requests, records)
+                .map_err(|exhausted| out_of_memory(py, exhausted))?;
+            bulk::bind(&mut space.core, requests, &scratch.objects, merge, records)
+                .map_err(|(index, refusal)| refused(py, space, index, requests, &refusal))
+        });
+        scratch.release(space, bound.is_ok());
+        space.core.generation += u64::from(bound.is_ok() && !scratch.requests.is_empty());
+        bound
+    })
 }
 
 /// `bind` under a merge veto: the driver is asked between requests, with the space not borrowed.
 fn bind_asking(
     slf: &Bound<'_, Space>,
-    requests: &[Request],
+    array: &Bound<'_, PyAny>,
     objects: &Bound<'_, PyAny>,
+    scratch: &mut Scratch,
     records: &mut Vec<Record>,
 ) -> PyResult<()> {
-    let mut batch = Batch::default();
     Space::changing(slf, |space, py| {
-        space.require_idle(py, "bind")?;
-        let resolved = batch.resolve(space, requests, objects).map_err(|(_, error)| error);
-        let prepared = resolved.and_then(|()| {
-            bulk::prepare(&mut space.core, requests, records).map_err(|error| out_of_memory(py, error))
+        let prepared = scratch.load(space, array, objects).and_then(|()| {
+            bulk::prepare(&mut space.core, &scratch.requests, records)
+                .map_err(|exhausted| out_of_memory(py, exhausted))
         });
         if prepared.is_err() {
-            std::mem::take(&mut batch).release(space, false);
+            scratch.release(space, false);
             return prepared;
         }
         space.core.open_journal();
         space.busy = Some("an array of binds is being applied");
         Ok(())
     })?;
-    let bound =
-        (0..requests.len()).try_for_each(|index| bind_one_asking(slf, requests, index, &batch, records));
+    let mut indices = 0..scratch.requests.len();
+    let bound = indices.try_for_each(|index| bind_one_asking(slf, index, scratch, records));
     Space::changing(slf, |space, _| {
         space.busy = None;
         if bound.is_ok() {
             space.core.commit();
-            space.core.generation += u64::from(!requests.is_empty());
+            space.core.generation += u64::from(!scratch.requests.is_empty());
         } else {
             space.core.roll_back();
         }
-        batch.release(space, bound.is_ok());
+        scratch.release(space, bound.is_ok());
         bound
     })
 }
 
 fn bind_one_asking(
     slf: &Bound<'_, Space>,
-    requests: &[Request],
     index: usize,
-    batch: &Batch,
+    scratch: &Scratch,
     records: &mut Vec<Record>,
 ) -> PyResult<()> {
     let py = slf.py();
-    let (request, object) = (&requests[index], batch.objects[index]);
+    let (request, object) = (&scratch.requests[index], scratch.objects[index]);
     let mut answers = Answers { has_veto: true, ..Answers::default() };
     loop {
         let mut space = Space::writing(slf)?;
-        let merge: Merge = space.merge;
+        let merge = space.merge;
         match bulk::bind_one(&mut space.core, (index, request), object, (merge, &mut answers), records) {
             Ok(()) => return Ok(()),
             Err(Refusal::Ask) => {
@@ -269,7 +293,7 @@ fn bind_one_asking(
                 let map = Bound::new(py, Map { addr, range, obj, offset, flags: request.mapping_flags() })?;
                 ask_driver(slf, &mut answers, &map)?;
             }
-            Err(refusal) => return Err(refused(py, &space, index, requests, &refusal)),
+            Err(refusal) => return Err(refused(py, &space, index, &scratch.requests, &refusal)),
         }
     }
 }
@@ -316,9 +340,7 @@ fn refused(py: Python<'_>, space: &Space, index: usize, requests: &[Request], re
         Refusal::NoSuchRegion => {
             (Class::NotFound, "no sparse region has exactly this range".to_owned(), None)
         }
-        Refusal::Exhausted | Refusal::Ask => {
-            (Class::OutOfMemory, "the core could not allocate".to_owned(), None)
-        }
+        Refusal::Ask => (Class::Busy, "the driver was not asked whether to merge".to_owned(), None),
     };
     request_error(py, class, index, requests, &reason, bound)
 }

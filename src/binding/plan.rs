@@ -399,7 +399,7 @@ impl Plan {
     /// Count what was applied, and make every other plan stale.
     fn count(&mut self, space: &mut Space) {
         for op in &self.ops {
-            space.core.counters.count(op);
+            space.core.counters.ops.count(op);
         }
         space.core.generation += 1;
     }

@@ -4,7 +4,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::bulk::Pool;
+use super::bulk::{Pool, Scratch};
 use super::errors::{Class, Flags, U64, error, error_about, out_of_memory};
 use super::gpuva::Gpuva;
 use super::ops::{Map, Remap, Unmap};
@@ -40,6 +40,7 @@ pub struct Space {
     /// Why nobody else may change the space now.
     pub busy: Option<&'static str>,
     pub pool: Pool,
+    pub scratch: Scratch,
 }
 
 /// Python objects to be dropped once the space is not borrowed any more.
@@ -249,7 +250,7 @@ impl Space {
             let name = &self.name;
             return Some((format!("lies outside {name:?}, which is [{start:#x}, {end:#x})"), (start, end)));
         }
-        let (kernel, behind) = self.core.kernel_range()?;
+        let (kernel, behind) = self.core.kernel_range;
         if !self.core.touches_kernel(addr, stop) {
             return None;
         }
@@ -332,6 +333,7 @@ impl Space {
             step: None,
             busy: None,
             pool: Pool::default(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -378,6 +380,7 @@ impl Space {
             space.reserve(py, 1, 0)?;
             let node = Mapping { addr: addr.0, range: range.0, ..Mapping::EMPTY };
             space.core.kernel = space.core.insert(&node, KERNEL);
+            space.core.kernel_range = (addr.0, addr.0 + range.0);
             space.core.counters.mapped_bytes = 0;
         }
         (space.resv_protected, space.can_merge) = (resv_protected, can_merge);
@@ -873,10 +876,10 @@ impl Space {
             holes,
             free,
             core.gaps.largest(&mut core.tree),
-            counters.maps,
-            counters.remaps,
-            counters.unmaps,
-            counters.splits,
+            counters.ops.maps,
+            counters.ops.remaps,
+            counters.ops.unmaps,
+            counters.ops.splits,
             counters.merges,
             core.generation,
             u64::from(core.tree.height),
@@ -896,7 +899,7 @@ impl Space {
                 if let Some(entry) = space.core.tree.get(addr) {
                     space.core.remove(&entry);
                 }
-                space.core.kernel = NONE;
+                (space.core.kernel, space.core.kernel_range) = (NONE, (0, 0));
             }
             space.open = false;
             Ok(())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from functools import cache
+from importlib import import_module
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from gpuvm import _core
@@ -180,28 +182,11 @@ class GpuVm(_core.Space):
         Raises:
             ValueError: the two shapes differ.
         """
-        import numpy as np
-
-        from gpuvm.va.arrays import MAPPING
-
-        wanted = np.ascontiguousarray(addrs, dtype=np.uint64), np.ascontiguousarray(ranges, dtype=np.uint64)
-        if wanted[0].shape != wanted[1].shape or wanted[0].ndim != 1:
-            raise ValueError(
-                f"find_many: addrs has shape {wanted[0].shape}, ranges {wanted[1].shape}; pass two equal rows"
-            )
-        found = np.empty(len(wanted[0]), dtype=MAPPING)
-        self._find_many(*wanted, found)
-        return found
+        return _arrays().find_many(self, addrs, ranges)
 
     def to_array(self) -> npt.NDArray[np.void]:
         """Every mapping in address order as an array of ``MAPPING``, the kernel's node left out. O(n)."""
-        import numpy as np
-
-        from gpuvm.va.arrays import MAPPING
-
-        mappings = np.empty(len(self), dtype=MAPPING)
-        self._fill(mappings)
-        return mappings
+        return _arrays().to_array(self)
 
     # -- changing
 
@@ -227,15 +212,7 @@ class GpuVm(_core.Space):
 
         Source: ``nouveau_uvmm_bind_job_submit``.
         """
-        import numpy as np
-
-        from gpuvm.va.arrays import BIND_OP, VM_BIND_OP
-
-        if not isinstance(requests, np.ndarray) or requests.dtype != VM_BIND_OP or requests.ndim != 1:
-            shape = f"{requests.dtype} of shape {requests.shape}" if isinstance(requests, np.ndarray) else "no array"
-            raise TypeError(f"bind: requests is {shape}; pass a one-dimensional array with dtype=gpuvm.VM_BIND_OP")
-        records = self._bind(np.require(requests, requirements="CA"), objects)
-        return np.frombuffer(records, dtype=BIND_OP)
+        return _arrays().bind(self, requests, objects)
 
     def region_insert(self, addr: int, range: int, *, sparse: bool = False) -> Region:
         """Reserve ``[addr, addr + range)``.
@@ -296,3 +273,9 @@ class GpuVm(_core.Space):
 
     def __repr__(self) -> str:
         return f"<GpuVm {self.name!r} [{self.start:#x}, {self.end:#x}) {len(self)} mappings>"
+
+
+@cache
+def _arrays() -> ModuleType:
+    """The part that needs NumPy, whose import takes longer than all the rest of gpuvm."""
+    return import_module("gpuvm.va.bulk")
