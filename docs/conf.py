@@ -8,6 +8,7 @@ project_copyright = author
 release = metadata.version("gpuvm")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_member_order = "bysource"
 myst_heading_anchors = 3
 

@@ -6,17 +6,25 @@
 mod bulk;
 mod errors;
 mod gpuva;
+mod insert;
+mod life;
+mod lookup;
+mod methods;
+mod obtain;
 mod ops;
 mod plan;
+mod regions;
 mod space;
 mod step;
 mod vm_bo;
 
 pub use bulk::Records;
+pub use errors::init;
 pub use gpuva::Gpuva;
+pub use lookup::MappingIterator;
 pub use ops::{Map, Prefetch, Remap, Unmap};
 pub use plan::Plan;
-pub use space::{MappingIterator, Space};
+pub use space::Space;
 pub use vm_bo::VmBo;
 
 use pyo3::prelude::*;

@@ -167,7 +167,10 @@ impl OpCounters {
                 self.remaps += 1;
                 self.splits += (op.prev > 0 && op.next > 0) as u64;
             }
-            Kind::Unmap => self.unmaps += 1,
+            Kind::Unmap => {
+                self.unmaps += 1;
+                self.merges += op.merged as u64;
+            }
             Kind::Prefetch => {}
         }
     }

@@ -18,8 +18,15 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _core {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::binding::{
         Gpuva, Map, MappingIterator, Plan, Prefetch, Records, Remap, Space, Unmap, VmBo, fail_allocation,
     };
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::binding::init(module.py())
+    }
 }

@@ -26,8 +26,6 @@ pub struct Object {
     pub evicted: bool,
     /// A Python object stands for the vm_bo.
     pub has_vm_bo: bool,
-    /// Held by the batch of binds that is being applied.
-    pub pinned: bool,
     /// Place in the list of external objects and in that of evicted ones; 0 when not in it.
     pub extobj: u64,
     pub evict: u64,
@@ -114,7 +112,6 @@ impl Objects {
             handle: 0,
             evicted: false,
             has_vm_bo: false,
-            pinned: false,
             extobj: 0,
             evict: 0,
         };

@@ -32,6 +32,8 @@ pub enum Merge {
 pub struct Op {
     pub kind: Kind,
     pub keep: bool,
+    /// An unmap because the map that follows takes the mapping in.
+    pub merged: bool,
     pub slot: u32,
     pub mapping: Mapping,
     pub prev: u64,
@@ -40,11 +42,15 @@ pub struct Op {
 
 impl Op {
     fn map(mapping: Mapping) -> Self {
-        Op { kind: Kind::Map, keep: false, slot: NONE, mapping, prev: 0, next: 0 }
+        Op { kind: Kind::Map, keep: false, merged: false, slot: NONE, mapping, prev: 0, next: 0 }
     }
 
     fn on(kind: Kind, slot: u32, mapping: Mapping, keep: bool) -> Self {
-        Op { kind, keep, slot, mapping, prev: 0, next: 0 }
+        Op { kind, keep, merged: false, slot, mapping, prev: 0, next: 0 }
+    }
+
+    fn merge(slot: u32, mapping: Mapping) -> Self {
+        Op { merged: true, ..Op::on(Kind::Unmap, slot, mapping, true) }
     }
 
     /// What stays in front of a remap.
@@ -98,7 +104,7 @@ fn cut<S: Sink>(
     let prev = addr.saturating_sub(old.addr);
     let next = old.end().saturating_sub(end);
     let kind = if prev | next == 0 { Kind::Unmap } else { Kind::Remap };
-    sink.push(Op { kind, keep, slot, mapping: old, prev, next });
+    sink.push(Op { kind, keep, merged: false, slot, mapping: old, prev, next });
     if prev > 0 {
         change.add(Mapping { range: prev, ..old });
     }
@@ -213,7 +219,7 @@ pub fn map_merging<S: Sink>(
         }
         (first, last) = (first.min(old.addr), last.max(old.end()));
         if merges {
-            sink.push(Op::on(Kind::Unmap, slot, old, true));
+            sink.push(Op::merge(slot, old));
             grow(&mut grown, &old);
         } else {
             cut(change, sink, (slot, old), (addr, end), keep);
@@ -228,7 +234,7 @@ pub fn map_merging<S: Sink>(
     {
         let old = space.mapping(&entry);
         if old.end() == addr && joins(space, &old, &grown, policy) && answers.may_merge(entry.slot) {
-            sink.push(Op::on(Kind::Unmap, entry.slot, old, true));
+            sink.push(Op::merge(entry.slot, old));
             grow(&mut grown, &old);
             change.at = before;
             change.removed += 1;
@@ -239,7 +245,7 @@ pub fn map_merging<S: Sink>(
     {
         let old = space.mapping(&entry);
         if old.addr == end && joins(space, &old, &grown, policy) && answers.may_merge(entry.slot) {
-            sink.push(Op::on(Kind::Unmap, entry.slot, old, true));
+            sink.push(Op::merge(entry.slot, old));
             grow(&mut grown, &old);
             if change.removed == 0 {
                 change.at = cursor;

@@ -130,7 +130,6 @@ struct Journal {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub ops: OpCounters,
-    pub merges: u64,
     pub mapped_bytes: u64,
 }
 
@@ -142,6 +141,8 @@ pub struct OpCounters {
     pub unmaps: u64,
     /// Remaps that left two pieces.
     pub splits: u64,
+    /// Mappings that a merging map took in.
+    pub merges: u64,
 }
 
 pub struct Space {
@@ -452,7 +453,7 @@ impl Space {
 
     /// Free the slot of a mapping that is out of the tree and of its object's list.
     #[inline(always)]
-    fn release(&mut self, id: u32) {
+    pub fn release(&mut self, id: u32) {
         let Slot { object, flags, .. } = *self.slot(id);
         if flags & HANDLE != 0 {
             self.retired.push((id, flags & USER_FLAGS));
@@ -481,13 +482,20 @@ impl Space {
         slot
     }
 
-    /// Put a slot that holds a removed, still linked mapping back into the tree.
-    pub fn reinsert(&mut self, id: u32, range: u64) {
-        let addr = self.slot(id).addr;
-        let at = self.tree.locate(addr);
-        self.slot_mut(id).flags |= IN_TREE;
-        self.tree.splice(at, 0, &[Entry { addr, range, slot: id }]);
-        self.counters.mapped_bytes += range;
+    /// Put the kernel's node into the tree; it counts as neither mapped nor free.
+    pub fn insert_kernel_node(&mut self, addr: u64, range: u64) {
+        self.kernel = self.insert(&Mapping { addr, range, ..Mapping::EMPTY }, KERNEL);
+        self.kernel_range = (addr, addr + range);
+        self.counters.mapped_bytes -= range;
+    }
+
+    pub fn remove_kernel_node(&mut self) {
+        let (addr, end) = std::mem::take(&mut self.kernel_range);
+        let slot = std::mem::replace(&mut self.kernel, NONE);
+        if slot != NONE {
+            self.counters.mapped_bytes += end - addr;
+            self.remove(&Entry { addr, range: end - addr, slot });
+        }
     }
 
     /// Take a mapping out of the tree. It keeps its slot while it is linked.
@@ -502,19 +510,10 @@ impl Space {
         }
     }
 
-    /// Free the slot of a mapping that left the tree earlier and its list just now.
-    pub fn release_unlinked(&mut self, id: u32) {
-        self.release(id);
-    }
-
     /// From here on changes can be undone.
     pub fn open_journal(&mut self) {
         let (counters, regions) = (self.counters, self.regions.clone());
         self.journal = Some(Journal { counters, regions, ..Journal::default() });
-    }
-
-    pub fn journal_open(&self) -> bool {
-        self.journal.is_some()
     }
 
     #[cold]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
 import pytest
 
+import gpuvm
 from gpuvm.cli import main
 from transcripts import PAGES, ROOT, Block, blocks, replayed, run_python, timeless
 
@@ -37,3 +39,10 @@ def test_links_lead_to_files(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
+
+
+def test_the_table_of_errors_has_all_of_them() -> None:
+    page = (ROOT / "docs" / "manager.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(E\w+)` \|", page, re.MULTILINE)
+    classes = gpuvm.GpuvmError.__subclasses__()
+    assert sorted(rows) == sorted((one.__name__, errno.errorcode[one.code]) for one in classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -166,6 +167,6 @@ def test_the_kernel_node_is_no_hole() -> None:
     "options",
     [{"range": 0}, {"range": 1, "align": 0}, {"range": -1}, {"range": 1 << 64}, {"range": 1, "align": -8}],
 )
-def test_nonsense_is_refused(options: dict[str, int]) -> None:
+def test_nonsense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(gpuvm.InvalidArgument):
         scene().find_gap(**options)

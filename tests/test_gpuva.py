@@ -42,7 +42,7 @@ def test_what_the_tree_depends_on_is_read_only(name: str) -> None:
 @pytest.mark.parametrize("name", ["addr", "range", "offset"])
 def test_numbers_beyond_64_bits_are_refused(name: str, bad: int) -> None:
     with pytest.raises(gpuvm.InvalidArgument):
-        Gpuva(**{name: bad})  # type: ignore[arg-type]
+        Gpuva(**{name: bad})
 
 
 @pytest.mark.parametrize("bad", [-1, 1 << 28, 1 << 64])

@@ -333,32 +333,33 @@ def test_bug_41_a_remap_with_only_prev_clears_no_more_than_was_cut() -> None:
     assert int(first["range"]) - int(first["prev_range"]) - int(first["next_range"]) == 0x10000
 
 
-class NoPiece(Driver):
-    """Cannot provide the second mapping of a remap."""
+class LateFailure(Driver):
+    """Carries the remap out and then finds that it cannot go on."""
 
     def sm_step_remap(self, op: gpuvm.Remap) -> None:
-        self.vm.remap(op, self.take(), None)
+        super().sm_step_remap(op)
+        raise MemoryError
 
 
 def test_bug_42_a_failed_remap_puts_the_removed_mapping_back() -> None:
-    vm = scene(va(0, 12, A))
-    (old,) = vm
-    plan = plan_map(vm, va(4, 8, B))
-    with pytest.raises(gpuvm.GpuvmError):
-        plan.step(NoPiece(vm))
+    vm = scene()
+    apply_map(vm, va(0, 12, A))
+    (old,), before = vm, snapshot(vm)
+    with pytest.raises(MemoryError):
+        plan_map(vm, va(4, 8, B)).step(LateFailure(vm))
+    assert snapshot(vm) == before
     assert list(vm) == [old]
-    assert old.vm is vm
-    assert vm.find(0, 12) is old
+    assert (old.vm, vm.find(0, 12)) == (vm, old)
     vm.check()
 
 
 def test_bug_43_mappings_without_object_can_be_mapped_and_unmapped() -> None:
     vm = scene()
-    for style in (lambda plan: plan.apply(), lambda plan: plan.step(Driver(vm))):
-        style(plan_map(vm, va(0, 12)))
-        style(vm.sm_unmap(4, 4))
+    for step in (False, True):
+        for make in (lambda: plan_map(vm, va(0, 12)), lambda: vm.sm_unmap(4, 4)):
+            plan = make()
+            plan.step(Driver(vm)) if step else plan.apply()
         assert mapped(vm) == [va(0, 4), va(8, 12, 0, 8)]
-        style(vm.sm_unmap(0, 12))
 
 
 def test_bug_44_a_region_taken_and_made_anew_in_one_call_is_the_new_one() -> None:

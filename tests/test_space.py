@@ -45,7 +45,7 @@ def test_numbers_beyond_64_bits_are_refused_at_construction(number: int) -> None
         {"range": 1, "kernel_node": (number, 1)},
     ):
         with pytest.raises(gpuvm.InvalidArgument, match=str(number)[:8] + "|" + hex(number)[:8]):
-            GpuVm("too wide", **options)  # type: ignore[arg-type]
+            scene(**options)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_space_says_what_it_is() -> None:
         kernel_node=(PAGE, 16),
         merge=Merge.ALWAYS,
         regions=Regions.SPARSE,
-        flags=1,
+        flags=gpuvm.GpuVmFlags.RESV_PROTECTED,
     )
     assert (vm.name, vm.merge, vm.regions_mode) == ("mine", Merge.ALWAYS, Regions.SPARSE)
     assert vm.flags == gpuvm.GpuVmFlags.RESV_PROTECTED

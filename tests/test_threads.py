@@ -16,8 +16,8 @@ from gpuvm import GpuVm, Merge
 from scenes import OBJECTS, scene
 from suite import scaled
 
-THREADS = 6
-TURNS = scaled(400, 8000)
+THREADS = 4
+TURNS = scaled(60, 2000)
 SPAN = 1 << 14
 HANDLES = OBJECTS.handles()
 
@@ -25,7 +25,7 @@ HANDLES = OBJECTS.handles()
 @pytest.fixture(autouse=True)
 def _switch_often() -> Iterator[None]:
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-4)
     yield
     sys.setswitchinterval(interval)
 

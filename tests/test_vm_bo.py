@@ -91,8 +91,14 @@ class TestLinks:
         assert (vm_bo.refcount, len(vm_bo), list(vm_bo)) == (2, 1, [mine])
         assert mine.vm_bo is vm_bo
         mine.unlink()
-        assert (vm_bo.refcount, len(vm_bo), mine.vm_bo) == (1, 0, None)
+        assert (vm_bo.refcount, list(vm_bo), vm_bo.alive) == (1, [], True)
         vm.check()
+
+    def test_an_unlinked_mapping_has_no_vm_bo(self) -> None:
+        vm = scene()
+        mine, _ = linked(vm, 0)
+        mine.unlink()
+        assert mine.vm_bo is None
 
     def test_the_last_unlink_destroys_it(self) -> None:
         vm = scene()

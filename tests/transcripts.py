@@ -1,8 +1,8 @@
 """The examples that README.md and the pages of the manual show: found, run again, compared.
 
-A ``console`` block has commands behind ``$ `` and below each what it prints, both streams together. A ``pycon``
-block is a Python session. A ``python`` block is run, what it prints is not looked at. The Python of one page
-shares its names, from top to bottom.
+A ``console`` block has commands behind ``$ `` and below each what it prints, both streams together. A
+``pycon`` block is a Python dialogue. A ``python`` block is run, what it prints is not looked at. The Python
+of one page shares its names, from top to bottom.
 
     python tests/transcripts.py FILE...     rewrite the console blocks whose output has changed
 """
@@ -24,6 +24,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _BLOCK = re.compile(r"^```(console|pycon|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = "--- end of one command ---"
+# What `make test` hands down, and `make run` below should not take for its own.
+_OF_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
 _CLOCK = re.compile(r"^(time per request).*$", re.MULTILINE)
 
 
@@ -50,12 +52,14 @@ def blocks(page: Path, *kinds: str) -> list[Block]:
 def replayed(block: Block) -> str:
     """A console block with the output that its commands have now."""
     commands = [line[2:] for line in block.text.splitlines() if line.startswith("$ ")]
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_MAKE}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "examples").symlink_to(ROOT / "examples")
         run = subprocess.run(
             ["bash", "-c", "exec 2>&1\n" + "\n".join(map(_scripted, commands))],
             cwd=folder,
-            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"},
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -85,5 +85,7 @@ def __getattr__(name: str) -> object:
     if name in ("BIND_OP", "MAPPING", "VM_BIND_OP"):
         from gpuvm.va import arrays
 
-        return getattr(arrays, name)
+        layout: object = getattr(arrays, name)
+        globals()[name] = layout
+        return layout
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

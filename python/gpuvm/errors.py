@@ -25,7 +25,6 @@ class GpuvmError(OSError):
     def __init__(
         self,
         message: str,
-        *,
         value: object = None,
         bound: object = None,
         request: int | None = None,
@@ -34,6 +33,10 @@ class GpuvmError(OSError):
         self.value = value
         self.bound = bound
         self.request = request
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies and pickles are made of what __init__ takes."""
+        return type(self), (self.strerror, self.value, self.bound, self.request)
 
     def __str__(self) -> str:
         return f"{self.strerror} [{errno.errorcode[self.code]}]"

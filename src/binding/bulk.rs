@@ -9,9 +9,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::errors::{Class, build, out_of_memory};
+use super::errors::{self, Class, Detail, out_of_memory};
 use super::ops::Map;
-use super::space::{Space, UNKNOWN, ask_driver, region_fault};
+use super::space::{Space, ask_driver, region_fault};
 use crate::bulk::{self, FLAG_SPARSE, Found, OP_MAP, Record, Refusal, Request};
 use crate::memory::reserve;
 use crate::plan::Answers;
@@ -90,7 +90,9 @@ unsafe fn elements<T>(buffer: &PyUntypedBuffer) -> &[T] {
 pub struct Scratch {
     /// The requests, copied so that nobody changes them between check and use.
     requests: Vec<Request>,
-    /// For each request its object's record.
+    /// The objects that the batch names, and their handles.
+    named: Vec<(u32, Py<PyAny>)>,
+    /// For each request its object: first the place in `named`, then the record in the space.
     objects: Vec<u32>,
     /// Records held until the batch is over, and the handles they had.
     pinned: Vec<(u32, u32)>,
@@ -103,19 +105,16 @@ pub struct Scratch {
 struct Recent {
     batch: u64,
     handle: u32,
-    object: u32,
+    named: u32,
 }
 
 impl Scratch {
     const RECENT: usize = 1024;
 
-    /// Take a batch in: copy and check its requests, look up and hold their objects.
-    fn load(
-        &mut self,
-        space: &mut Space,
-        array: &Bound<'_, PyAny>,
-        objects: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    /// Copy the requests and look their objects up, which may run Python code: the space is not borrowed.
+    ///
+    /// Stops at a handle without object; `objects` is shorter than `requests` then.
+    fn load(&mut self, array: &Bound<'_, PyAny>, objects: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = array.py();
         let buffer = PyUntypedBuffer::get(array)?;
         let count = buffer.len_bytes() / size_of::<Request>();
@@ -131,65 +130,75 @@ impl Scratch {
         self.requests.extend_from_slice(unsafe { elements::<Request>(&buffer) });
         self.recent.resize(Self::RECENT, Recent::default());
         for index in 0..count {
-            let request = self.requests[index];
-            if let Err(refusal) = bulk::check_request(&space.core, &request) {
-                return Err(refused(py, space, index, &self.requests, &refusal));
-            }
-            let recent = self.recent[request.handle as usize % Self::RECENT];
-            let object = if request.op != OP_MAP || request.handle == 0 {
+            let Request { op, handle, .. } = self.requests[index];
+            let recent = self.recent[handle as usize % Self::RECENT];
+            let named = if op != OP_MAP || handle == 0 {
                 NONE
-            } else if recent.batch == self.batch && recent.handle == request.handle {
-                recent.object
+            } else if recent.batch == self.batch && recent.handle == handle {
+                recent.named
             } else {
-                self.look_up(space, index, objects)?
+                let Some(object) = look_up(objects, handle)? else { break };
+                let named = self.named.len() as u32;
+                self.named.push((handle, object));
+                self.recent[handle as usize % Self::RECENT] = Recent { batch: self.batch, handle, named };
+                named
             };
-            self.objects.push(object);
+            self.objects.push(named);
         }
         Ok(())
     }
 
-    fn look_up(&mut self, space: &mut Space, index: usize, objects: &Bound<'_, PyAny>) -> PyResult<u32> {
-        let (py, handle) = (objects.py(), self.requests[index].handle);
-        let found = match objects.cast::<PyDict>() {
-            Ok(objects) => objects.get_item(handle)?,
-            Err(_) => match objects.get_item(handle) {
-                Err(error) if error.is_instance_of::<PyKeyError>(py) => None,
-                found => Some(found?),
-            },
-        };
-        let Some(object) = found.filter(|object| !object.is_none()) else {
-            let reason = format!("handle {handle} names no object; pass objects={{{handle}: ...}}");
-            return Err(request_error(py, Class::NotFound, index, &self.requests, &reason, None));
-        };
-        let record = match space.record_of(&object) {
-            UNKNOWN => {
-                space.reserve(py, 0, 1)?;
-                space.intern(&object)
+    /// Check the requests and hold their objects in the space.
+    fn check(&mut self, space: &mut Space, py: Python<'_>) -> PyResult<()> {
+        for (index, request) in self.requests.iter().enumerate() {
+            if let Err(refusal) = bulk::check_request(&space.core, request) {
+                return Err(refused(py, space, index, &self.requests, &refusal));
             }
-            record => record,
-        };
-        let place = space.core.objects.get_mut(record);
-        if !std::mem::replace(&mut place.pinned, true) {
-            place.users += 1;
-            self.pinned.push((record, place.handle));
+            if index == self.objects.len() {
+                let handle = request.handle;
+                let reason = format!("handle {handle} names no object; pass objects={{{handle}: ...}}");
+                return Err(request_error(py, Class::NotFound, index, &self.requests, &reason, ()));
+            }
         }
-        place.handle = handle;
-        self.recent[handle as usize % Self::RECENT] = Recent { batch: self.batch, handle, object: record };
-        Ok(record)
+        space.reserve(py, 0, self.named.len())?;
+        reserve(&mut self.pinned, self.named.len()).map_err(|exhausted| out_of_memory(py, exhausted))?;
+        for (handle, object) in &self.named {
+            let record = space.intern(object.bind(py));
+            let place = space.core.objects.get_mut(record);
+            self.pinned.push((record, place.handle));
+            place.users += 1;
+            place.handle = *handle;
+        }
+        for object in self.objects.iter_mut().filter(|object| **object != NONE) {
+            *object = self.pinned[*object as usize].0;
+        }
+        Ok(())
     }
 
     /// Let go of the batch's objects; after a failure they get their old handles back.
     fn release(&mut self, space: &mut Space, bound: bool) {
-        for (record, handle) in self.pinned.drain(..) {
+        for &(record, handle) in self.pinned.iter().rev() {
             let place = space.core.objects.get_mut(record);
-            place.pinned = false;
             place.users -= 1;
             if !bound {
                 place.handle = handle;
             }
             space.core.objects.settle(record);
         }
+        self.pinned.clear();
     }
+}
+
+/// The object of `handle`, or None.
+fn look_up(objects: &Bound<'_, PyAny>, handle: u32) -> PyResult<Option<Py<PyAny>>> {
+    let found = match objects.cast::<PyDict>() {
+        Ok(objects) => objects.get_item(handle)?,
+        Err(_) => match objects.get_item(handle) {
+            Err(error) if error.is_instance_of::<PyKeyError>(objects.py()) => None,
+            found => Some(found?),
+        },
+    };
+    Ok(found.filter(|object| !object.is_none()).map(Bound::unbind))
 }
 
 pub fn bind(
@@ -203,11 +212,14 @@ pub fn bind(
     let asking = space.can_merge.is_some();
     drop(space);
     let mut records = pool.take();
-    let bound = if asking {
-        bind_asking(slf, array, objects, &mut scratch, &mut records)
-    } else {
-        bind_alone(slf, array, objects, &mut scratch, &mut records)
-    };
+    let bound = scratch.load(array, objects).and_then(|()| {
+        if asking {
+            bind_asking(slf, &mut scratch, &mut records)
+        } else {
+            bind_alone(slf, &mut scratch, &mut records)
+        }
+    });
+    scratch.named.clear();
     if let Ok(mut space) = Space::writing(slf) {
         space.scratch = scratch;
     }
@@ -215,15 +227,10 @@ pub fn bind(
     bound.map(|()| records)
 }
 
-fn bind_alone(
-    slf: &Bound<'_, Space>,
-    array: &Bound<'_, PyAny>,
-    objects: &Bound<'_, PyAny>,
-    scratch: &mut Scratch,
-    records: &mut Vec<Record>,
-) -> PyResult<()> {
+fn bind_alone(slf: &Bound<'_, Space>, scratch: &mut Scratch, records: &mut Vec<Record>) -> PyResult<()> {
     Space::changing(slf, |space, py| {
-        let bound = scratch.load(space, array, objects).and_then(|()| {
+        space.require_idle(py, "bind")?;
+        let bound = scratch.check(space, py).and_then(|()| {
             let (requests, merge) = (&scratch.requests, space.merge);
             bulk::prepare(&mut space.core, requests, records)
                 .map_err(|exhausted| out_of_memory(py, exhausted))?;
@@ -237,15 +244,10 @@ fn bind_alone(
 }
 
 /// `bind` under a merge veto: the driver is asked between requests, with the space not borrowed.
-fn bind_asking(
-    slf: &Bound<'_, Space>,
-    array: &Bound<'_, PyAny>,
-    objects: &Bound<'_, PyAny>,
-    scratch: &mut Scratch,
-    records: &mut Vec<Record>,
-) -> PyResult<()> {
+fn bind_asking(slf: &Bound<'_, Space>, scratch: &mut Scratch, records: &mut Vec<Record>) -> PyResult<()> {
     Space::changing(slf, |space, py| {
-        let prepared = scratch.load(space, array, objects).and_then(|()| {
+        space.require_idle(py, "bind")?;
+        let prepared = scratch.check(space, py).and_then(|()| {
             bulk::prepare(&mut space.core, &scratch.requests, records)
                 .map_err(|exhausted| out_of_memory(py, exhausted))
         });
@@ -335,7 +337,7 @@ fn refused(py: Python<'_>, space: &Space, index: usize, requests: &[Request], re
         Refusal::Overlaps(start, end) => {
             let reason =
                 format!("a sparse region needs free room, but [{start:#x}, {end:#x}) is mapped or a region");
-            (Class::NoSpace, reason, Some((start, end)))
+            (Class::NoSpace, reason, Some((start, end - start)))
         }
         Refusal::NoSuchRegion => {
             (Class::NotFound, "no sparse region has exactly this range".to_owned(), None)
@@ -351,7 +353,7 @@ fn request_error(
     index: usize,
     requests: &[Request],
     reason: &str,
-    bound: Option<(u64, u64)>,
+    bound: impl Into<Detail>,
 ) -> PyErr {
     let Request { op, flags, handle, addr, bo_offset, range, .. } = requests[index];
     let name = match (op, flags & FLAG_SPARSE != 0) {
@@ -366,9 +368,7 @@ fn request_error(
         "request {index} of {} ({name} [{addr:#x}, +{range:#x}){object}): {reason}; no request was applied",
         requests.len()
     );
-    let value = (addr, range).into_pyobject(py).map(Bound::into_any).ok();
-    let bound = bound.and_then(|bound| bound.into_pyobject(py).map(Bound::into_any).ok());
-    build(py, class, message, value, bound, Some(index)).unwrap_or_else(|failure| failure)
+    errors::request_error(py, class, message, (addr, range), bound, Some(index))
 }
 
 pub fn find_many(
@@ -381,8 +381,8 @@ pub fn find_many(
     let space = Space::reading(slf)?;
     let out = PyUntypedBuffer::get(out)?;
     // SAFETY: words of any content; the Python side has just made these arrays and shares them with nobody.
-    let (addrs, ranges) = unsafe { (elements::<u64>(&addrs), elements::<u64>(&ranges)) };
-    bulk::find_many(&space.core, addrs, ranges, output(&out));
+    let (addrs, ranges, out) = unsafe { (elements::<u64>(&addrs), elements::<u64>(&ranges), output(&out)) };
+    bulk::find_many(&space.core, addrs, ranges, out);
     Ok(())
 }
 
@@ -390,17 +390,22 @@ pub fn fill(slf: &Bound<'_, Space>, out: &Bound<'_, PyAny>) -> PyResult<()> {
     let space = Space::reading(slf)?;
     let out = PyUntypedBuffer::get(out)?;
     let mappings = space.core.tree.iter_from(0).filter(|entry| entry.slot != space.core.kernel);
-    for (place, entry) in output(&out).iter_mut().zip(mappings) {
+    // SAFETY: the Python side has just made this array for the answer.
+    let out = unsafe { output(&out) };
+    for (place, entry) in out.iter_mut().zip(mappings) {
         *place = bulk::found(&space.core, &entry);
     }
     Ok(())
 }
 
-/// The array that the Python side made for the answer.
-fn output(buffer: &PyUntypedBuffer) -> &mut [Found] {
-    // SAFETY: as `elements`; the array is new, writable and known to nobody else.
-    unsafe {
-        let found = elements::<Found>(buffer);
-        std::slice::from_raw_parts_mut(found.as_ptr().cast_mut(), found.len())
-    }
+/// The elements of an array that the Python side made for the answer.
+///
+/// # Safety
+/// As `elements`, and the array is writable and known to nobody else.
+#[allow(clippy::mut_from_ref)] // the memory is Python's, the buffer only points to it
+unsafe fn output(buffer: &PyUntypedBuffer) -> &mut [Found] {
+    // SAFETY: the caller vouches for it.
+    let found = unsafe { elements::<Found>(buffer) };
+    // SAFETY: the same memory; nobody else has a reference to it.
+    unsafe { std::slice::from_raw_parts_mut(found.as_ptr().cast_mut(), found.len()) }
 }

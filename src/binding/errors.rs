@@ -1,16 +1,20 @@
-//! From the core's refusals to `gpuvm.errors`: the one place where messages meet classes.
+//! From the core's refusals to `gpuvm.errors`.
+//!
+//! An error is plain data until it reaches the interpreter: making the exception runs Python code, and none may
+//! run while a space is borrowed.
 
 use pyo3::IntoPyObjectExt;
+use pyo3::PyErrArguments;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyModule, PyType};
 
 use crate::memory::Exhausted;
 use crate::space::USER_FLAGS;
 
 /// A class of `gpuvm.errors`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Class {
     InvalidArgument,
     AlreadyMapped,
@@ -21,55 +25,113 @@ pub enum Class {
     Busy,
 }
 
-impl Class {
-    fn name(self) -> &'static str {
+/// What `value` and `bound` of an error can be.
+pub enum Detail {
+    Nothing,
+    Number(u64),
+    /// (addr, range)
+    Range(u64, u64),
+    Object(Py<PyAny>),
+}
+
+impl From<()> for Detail {
+    fn from((): ()) -> Self {
+        Detail::Nothing
+    }
+}
+
+impl From<u64> for Detail {
+    fn from(number: u64) -> Self {
+        Detail::Number(number)
+    }
+}
+
+impl From<(u64, u64)> for Detail {
+    fn from((addr, range): (u64, u64)) -> Self {
+        Detail::Range(addr, range)
+    }
+}
+
+impl From<Option<(u64, u64)>> for Detail {
+    fn from(range: Option<(u64, u64)>) -> Self {
+        range.map_or(Detail::Nothing, Detail::from)
+    }
+}
+
+impl From<Bound<'_, PyAny>> for Detail {
+    fn from(object: Bound<'_, PyAny>) -> Self {
+        Detail::Object(object.unbind())
+    }
+}
+
+impl<'py> IntoPyObject<'py> for Detail {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
         match self {
-            Class::InvalidArgument => "InvalidArgument",
-            Class::AlreadyMapped => "AlreadyMapped",
-            Class::NotFound => "NotFound",
-            Class::NoSpace => "NoSpace",
-            Class::OutOfMemory => "OutOfMemory",
-            Class::StalePlan => "StalePlan",
-            Class::Busy => "Busy",
+            Detail::Nothing => Ok(py.None().into_bound(py)),
+            Detail::Number(number) => number.into_bound_py_any(py),
+            Detail::Range(addr, range) => (addr, range).into_bound_py_any(py),
+            Detail::Object(object) => Ok(object.into_bound(py)),
         }
+    }
+}
+
+/// The arguments of an exception, made when it is raised.
+struct Arguments {
+    message: String,
+    value: Detail,
+    bound: Detail,
+    request: Option<usize>,
+}
+
+impl PyErrArguments for Arguments {
+    fn arguments(self, py: Python<'_>) -> Py<PyAny> {
+        let arguments = (self.message, self.value, self.bound, self.request).into_py_any(py);
+        arguments.unwrap_or_else(|failure| failure.into_value(py).into_any())
     }
 }
 
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
-pub fn build(
+/// Look the exceptions up, at import, when Python code may still run.
+pub fn init(py: Python<'_>) -> PyResult<()> {
+    MODULE.get_or_try_init(py, || py.import("gpuvm.errors").map(Bound::unbind)).map(|_| ())
+}
+
+/// An error about request `request` of an array, or of a single call.
+pub fn request_error(
     py: Python<'_>,
     class: Class,
-    message: String,
-    value: Option<Bound<'_, PyAny>>,
-    bound: Option<Bound<'_, PyAny>>,
+    message: impl Into<String>,
+    value: impl Into<Detail>,
+    bound: impl Into<Detail>,
     request: Option<usize>,
-) -> PyResult<PyErr> {
-    let module = MODULE.get_or_try_init(py, || py.import("gpuvm.errors").map(Bound::unbind))?;
-    let keywords = PyDict::new(py);
-    keywords.set_item("value", value)?;
-    keywords.set_item("bound", bound)?;
-    keywords.set_item("request", request)?;
-    let error = module.bind(py).getattr(class.name())?.call((message,), Some(&keywords))?;
-    Ok(PyErr::from_value(error))
+) -> PyErr {
+    let arguments = Arguments { message: message.into(), value: value.into(), bound: bound.into(), request };
+    let module = MODULE.get(py).expect("init ran at import").bind(py);
+    match module.getattr(format!("{class:?}")).and_then(|class| Ok(class.cast_into::<PyType>()?)) {
+        Ok(class) => PyErr::from_type(class, arguments),
+        Err(failure) => failure,
+    }
+}
+
+/// An error about a value and the bound that it broke.
+pub fn error_about(
+    py: Python<'_>,
+    class: Class,
+    message: impl Into<String>,
+    value: impl Into<Detail>,
+    bound: impl Into<Detail>,
+) -> PyErr {
+    request_error(py, class, message, value, bound, None)
 }
 
 /// An error about nothing that a number or a range would tell.
 pub fn error(py: Python<'_>, class: Class, message: impl Into<String>) -> PyErr {
-    build(py, class, message.into(), None, None, None).unwrap_or_else(|failure| failure)
-}
-
-/// An error about a number or an (addr, range) pair, and the bound it broke.
-pub fn error_about<'py>(
-    py: Python<'py>,
-    class: Class,
-    message: impl Into<String>,
-    value: impl IntoPyObject<'py>,
-    bound: impl IntoPyObject<'py>,
-) -> PyErr {
-    let value = value.into_bound_py_any(py).ok();
-    let bound = bound.into_bound_py_any(py).ok();
-    build(py, class, message.into(), value, bound, None).unwrap_or_else(|failure| failure)
+    error_about(py, class, message, (), ())
 }
 
 pub fn out_of_memory(py: Python<'_>, _: Exhausted) -> PyErr {
@@ -88,16 +150,13 @@ impl<'py> FromPyObject<'_, 'py> for U64 {
         match object.extract::<u64>() {
             Ok(number) => Ok(U64(number)),
             Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => Err(error),
-            Err(_) => Err(error_about(
-                object.py(),
-                Class::InvalidArgument,
-                format!(
-                    "{} is not an address, length or offset: these are 0 <= n < 2**64, in bytes",
-                    object.to_owned()
-                ),
-                object.to_owned(),
-                u64::MAX,
-            )),
+            Err(_) => {
+                let object = object.to_owned();
+                let message = format!(
+                    "{object} is not an address, length or offset: these are 0 <= n < 2**64, in bytes"
+                );
+                Err(error_about(object.py(), Class::InvalidArgument, message, object.clone(), u64::MAX))
+            }
         }
     }
 }
@@ -113,13 +172,17 @@ impl<'py> FromPyObject<'_, 'py> for Flags {
         match object.extract::<u32>() {
             Ok(flags) if flags <= USER_FLAGS => Ok(Flags(flags)),
             Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => Err(error),
-            _ => Err(error_about(
-                object.py(),
-                Class::InvalidArgument,
-                format!("flags {}: a mapping has 28 flag bits, up to {USER_FLAGS:#x}", object.to_owned()),
-                object.to_owned(),
-                USER_FLAGS,
-            )),
+            _ => {
+                let object = object.to_owned();
+                let message = format!("flags {object}: a mapping has 28 flag bits, up to {USER_FLAGS:#x}");
+                Err(error_about(
+                    object.py(),
+                    Class::InvalidArgument,
+                    message,
+                    object.clone(),
+                    u64::from(USER_FLAGS),
+                ))
+            }
         }
     }
 }

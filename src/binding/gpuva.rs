@@ -101,6 +101,10 @@ impl Gpuva {
             Some((vm, slot)) => {
                 let mut space = Space::writing(vm.bind(slf.py()))?;
                 space.require_idle(slf.py(), "setting flags")?;
+                if space.core.slot(slot).flags & KERNEL != 0 {
+                    let message = "the kernel's node has no flags to set";
+                    return Err(error(slf.py(), Class::InvalidArgument, message));
+                }
                 let kept = space.core.slot(slot).flags & !USER_FLAGS;
                 space.core.slot_mut(slot).flags = kept | flags.0;
                 space.core.generation += 1;
@@ -123,6 +127,7 @@ impl Gpuva {
         Self::set_flags(slf, Flags(flags))
     }
 
+    /// True for a mapping flagged SPARSE.
     #[getter]
     fn sparse(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.state(py)? & SPARSE != 0)
@@ -185,6 +190,7 @@ impl Gpuva {
             return Err(error(py, Class::InvalidArgument, message));
         }
         space.core.link(slot);
+        space.core.generation += 1;
         Ok(())
     }
 
@@ -201,25 +207,30 @@ impl Gpuva {
                 return Ok(());
             }
             space.core.unlink(slot);
+            space.core.generation += 1;
             if flags & IN_TREE == 0 {
-                space.core.release_unlinked(slot);
+                space.core.release(slot);
             }
             Ok(())
         })
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let py = slf.py();
         let class = slf.get_type().name()?;
         let va = slf.borrow();
-        let py = slf.py();
-        let flags = va.flags(py)?;
-        let object = match &va.obj {
-            Some(object) => format!("{} offset {:#x}", object.bind(py).repr()?, va.offset),
-            None if va.kernel(py)? => "kernel reserved".to_owned(),
+        let (addr, end, offset, flags, kernel) =
+            (va.addr, va.end(), va.offset, va.flags(py)?, va.kernel(py)?);
+        let object = va.obj.as_ref().map(|object| object.bind(py).clone());
+        // The object's own repr may do anything, so nothing is borrowed while it runs.
+        drop(va);
+        let object = match object {
+            Some(object) => format!("{} offset {offset:#x}", object.repr()?),
+            None if kernel => "kernel reserved".to_owned(),
             None => "no object".to_owned(),
         };
         let flags = if flags == 0 { String::new() } else { format!(" flags {flags:#x}") };
-        Ok(format!("<{class} [{:#x}, {:#x}) {object}{flags}>", va.addr, va.end()))
+        Ok(format!("<{class} [{addr:#x}, {end:#x}) {object}{flags}>"))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -9,10 +9,15 @@ use super::gpuva::Gpuva;
 /// Map `[addr, addr + range)` to `obj` from byte `offset` on (the kernel's ``struct drm_gpuva_op_map``).
 #[pyclass(frozen, get_all, module = "gpuvm._core")]
 pub struct Map {
+    /// First byte of the range.
     pub addr: u64,
+    /// Length in bytes.
     pub range: u64,
+    /// The object, None for none.
     pub obj: Option<Py<PyAny>>,
+    /// Offset into the object, in bytes.
     pub offset: u64,
+    /// `GpuvaFlags` of the mapping.
     pub flags: u32,
 }
 
@@ -65,7 +70,9 @@ impl Map {
 /// (the kind, say) agree may leave them.
 #[pyclass(frozen, get_all, module = "gpuvm._core")]
 pub struct Unmap {
+    /// The mapping that goes.
     pub va: Py<Gpuva>,
+    /// Its page-table entries may stay.
     pub keep: bool,
 }
 
@@ -102,8 +109,11 @@ impl Unmap {
 /// A side that does not exist is None.
 #[pyclass(frozen, get_all, module = "gpuvm._core")]
 pub struct Remap {
+    /// What stays in front, or None.
     pub prev: Option<Py<Map>>,
+    /// What stays behind, or None.
     pub next: Option<Py<Map>>,
+    /// The mapping that is cut.
     pub unmap: Py<Unmap>,
 }
 
@@ -150,6 +160,7 @@ impl Remap {
 /// Prefetch the whole of `va` (``struct drm_gpuva_op_prefetch``); changes nothing.
 #[pyclass(frozen, get_all, module = "gpuvm._core")]
 pub struct Prefetch {
+    /// The mapping.
     pub va: Py<Gpuva>,
 }
 

@@ -1,6 +1,5 @@
 //! `Plan`: the operations that a request comes to, to be looked at and applied.
 
-use pyo3::exceptions::PyIndexError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyTuple};
@@ -8,7 +7,7 @@ use pyo3::types::{PyIterator, PyTuple};
 use super::errors::{Class, error};
 use super::gpuva::Gpuva;
 use super::ops::{Map, Prefetch, Remap, Unmap};
-use super::space::{Space, UNKNOWN, ask_driver};
+use super::space::{Collector, Space, UNKNOWN, ask_driver};
 use super::step;
 use crate::plan::{self, Answers, Kind, Merge, Op};
 use crate::space::{Change, HANDLE, Mapping};
@@ -31,6 +30,7 @@ pub enum Style {
 /// (callback style), while the space is as it was when the plan was made.
 #[pyclass(module = "gpuvm._core")]
 pub struct Plan {
+    /// The address space that it is for.
     #[pyo3(get)]
     pub vm: Py<Space>,
     pub ops: Vec<Op>,
@@ -39,12 +39,21 @@ pub struct Plan {
     generation: u64,
     /// The object of the request, which the space may not know yet.
     requested: Option<Py<PyAny>>,
+    /// True once it was applied or stepped.
     #[pyo3(get)]
     applied: bool,
     /// The operations as Python objects, once asked for.
     items: Option<Py<PyTuple>>,
     /// For each operation the mapping's Python object and the mapped object, kept when the mapping went.
-    kept: Vec<(Option<Py<Gpuva>>, Option<Py<PyAny>>)>,
+    kept: Vec<Kept>,
+}
+
+/// What is left of a mapping that an applied operation named.
+struct Kept {
+    /// Its Python object, if it had one.
+    va: Option<Py<Gpuva>>,
+    /// The object that was mapped.
+    obj: Option<Py<PyAny>>,
 }
 
 impl Plan {
@@ -174,7 +183,7 @@ impl Plan {
             let has_handle = space.core.slot(op.slot).flags & HANDLE != 0;
             let entry = Entry { addr: op.mapping.addr, range: op.mapping.range, slot: op.slot };
             let va = if has_handle { Some(space.handle(slf, &entry)?) } else { None };
-            self.kept.push((va, space.object(slf.py(), op.mapping.object)));
+            self.kept.push(Kept { va, obj: space.object(slf.py(), op.mapping.object) });
         }
         Ok(())
     }
@@ -182,6 +191,7 @@ impl Plan {
     /// The operations as Python objects.
     fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let py = slf.py();
+        let _collector = Collector::pause();
         let plan = slf.borrow();
         if let Some(items) = &plan.items {
             return Ok(items.bind(py).clone());
@@ -210,13 +220,12 @@ impl Plan {
     }
 
     /// The mapping of an applied operation; nobody had its Python object before if none was kept.
-    fn gone(py: Python<'_>, op: &Op, kept: &(Option<Py<Gpuva>>, Option<Py<PyAny>>)) -> PyResult<Py<Gpuva>> {
-        let (va, obj) = kept;
-        if let Some(va) = va {
+    fn gone(py: Python<'_>, op: &Op, kept: &Kept) -> PyResult<Py<Gpuva>> {
+        if let Some(va) = &kept.va {
             return Ok(va.clone_ref(py));
         }
         let Mapping { addr, range, offset, flags, .. } = op.mapping;
-        let obj = obj.as_ref().map(|obj| obj.clone_ref(py));
+        let obj = kept.obj.as_ref().map(|obj| obj.clone_ref(py));
         Py::new(py, Gpuva { vm: None, slot: NONE, own_flags: flags, addr, range, offset, obj })
     }
 
@@ -259,7 +268,7 @@ fn as_map(mapping: &Mapping, obj: Option<Py<PyAny>>) -> Map {
 
 #[pymethods]
 impl Plan {
-    /// True if the plan cannot be applied any more: it was, or the space changed since.
+    /// True if the plan cannot be applied any more, because it was or because the space changed since.
     #[getter]
     fn stale(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.applied || Space::reading(self.vm.bind(py))?.core.generation != self.generation)
@@ -292,7 +301,7 @@ impl Plan {
                     space.core.apply(&change);
                 }
             }
-            plan.count(space);
+            plan.account(space);
             plan.applied = true;
             Ok(())
         })
@@ -333,7 +342,7 @@ impl Plan {
             let mut plan = slf.borrow_mut();
             if stepped.is_ok() {
                 space.core.commit();
-                plan.count(space);
+                plan.account(space);
                 plan.applied = true;
             } else {
                 space.core.roll_back();
@@ -354,14 +363,23 @@ impl Plan {
         self.ops.len()
     }
 
-    fn __getitem__<'py>(slf: &Bound<'py, Self>, index: isize) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(slf: &Bound<'py, Self>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Self::items(slf)?.as_any().get_item(index)
+    }
+
+    fn __reversed__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyIterator>> {
         let items = Self::items(slf)?;
-        let len = items.len() as isize;
-        let position = if index < 0 { index + len } else { index };
-        if !(0..len).contains(&position) {
-            return Err(PyIndexError::new_err(format!("operation {index} of a plan of {len}")));
-        }
-        items.get_item(position as usize)
+        PyTuple::new(slf.py(), items.iter().rev())?.as_any().try_iter()
+    }
+
+    /// Position of the first operation equal to `op`; ValueError if there is none.
+    fn index<'py>(slf: &Bound<'py, Self>, op: &Bound<'py, PyAny>) -> PyResult<usize> {
+        Self::items(slf)?.as_any().call_method1("index", (op,))?.extract()
+    }
+
+    /// How many operations equal `op`.
+    fn count<'py>(slf: &Bound<'py, Self>, op: &Bound<'py, PyAny>) -> PyResult<usize> {
+        Self::items(slf)?.as_any().call_method1("count", (op,))?.extract()
     }
 
     fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyIterator>> {
@@ -387,9 +405,9 @@ impl Plan {
         visit.call(&self.vm)?;
         visit.call(&self.requested)?;
         visit.call(&self.items)?;
-        for (va, obj) in &self.kept {
-            visit.call(va)?;
-            visit.call(obj)?;
+        for kept in &self.kept {
+            visit.call(&kept.va)?;
+            visit.call(&kept.obj)?;
         }
         Ok(())
     }
@@ -397,7 +415,7 @@ impl Plan {
 
 impl Plan {
     /// Count what was applied, and make every other plan stale.
-    fn count(&mut self, space: &mut Space) {
+    fn account(&mut self, space: &mut Space) {
         for op in &self.ops {
             space.core.counters.ops.count(op);
         }

@@ -30,9 +30,13 @@ pub fn run(
             Kind::Remap => ("sm_step_remap", "vm.remap(op, prev, next)"),
             Kind::Unmap | Kind::Prefetch => ("sm_step_unmap", "vm.unmap(op)"),
         };
+        let Some(function) = driver.getattr_opt(callback)? else {
+            let message = format!("the driver has no {callback}, which Plan.step needs for this plan");
+            return Err(error(vm.py(), Class::InvalidArgument, message));
+        };
         let step = Step { item: item.clone().unbind(), op: *op, applied: false };
         Space::writing(vm)?.step = Some(step);
-        driver.call_method1(callback, (&item,))?;
+        function.call1((&item,))?;
         if !Space::reading(vm)?.step.as_ref().is_some_and(|step| step.applied) {
             let message = format!("{callback} returned without applying its operation; it must call {call}");
             return Err(error(vm.py(), Class::InvalidArgument, message));

@@ -14,8 +14,10 @@ use crate::tree::{Entry, NONE};
 /// for each linked mapping. The last ``put`` destroys it and takes it off the lists it is on.
 #[pyclass(weakref, module = "gpuvm._core")]
 pub struct VmBo {
+    /// Its address space.
     #[pyo3(get)]
     pub vm: Py<Space>,
+    /// Its object.
     #[pyo3(get)]
     pub obj: Py<PyAny>,
     /// Record in the space; NONE while floating and when dead.
@@ -122,6 +124,7 @@ impl VmBo {
         Ok(())
     }
 
+    /// True while the object is out of the GPU's reach.
     #[getter]
     fn evicted(&self, py: Python<'_>) -> PyResult<bool> {
         if self.object == NONE {
@@ -163,12 +166,17 @@ impl VmBo {
         list.as_any().try_iter()
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let object = self.obj.bind(py).repr()?;
-        if !self.alive() {
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let py = slf.py();
+        let this = slf.borrow();
+        let (object, alive) = (this.obj.bind(py).clone(), this.alive());
+        let (refcount, mappings) = (this.refcount(py)?, this.__len__(py)?);
+        drop(this);
+        let object = object.repr()?;
+        if !alive {
             return Ok(format!("<VmBo {object} destroyed>"));
         }
-        Ok(format!("<VmBo {object} refcount {} mappings {}>", self.refcount(py)?, self.__len__(py)?))
+        Ok(format!("<VmBo {object} refcount {refcount} mappings {mappings}>"))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

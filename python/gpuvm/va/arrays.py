@@ -13,7 +13,7 @@ VM_BIND_OP = np.dtype(
         ("range", "<u8"),
     ]
 )
-"""``struct drm_nouveau_vm_bind_op``, 40 bytes: one request."""
+"""One request, the 40 bytes of ``struct drm_nouveau_vm_bind_op``."""
 
 BIND_OP = np.dtype(
     [
@@ -30,7 +30,7 @@ BIND_OP = np.dtype(
         ("next_range", "<u8"),
     ]
 )
-"""One emitted operation: ``op`` is 0 map, 1 remap, 2 unmap.
+"""One emitted operation; ``op`` is 0 for a map, 1 for a remap, 2 for an unmap.
 
 ``request`` is the index of the request it came from. A map tells the new mapping, the others the one that was
 there; of a remapped one ``prev_range`` bytes at its start and ``next_range`` at its end stay. ``handle`` is the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,23 +17,24 @@ BYTES = np.dtype(np.uint8)
 """Arrays cross into the core as bytes: NumPy describes a structured buffer anew each time, which takes long."""
 
 
-def bind(vm: GpuVm, requests: npt.NDArray[Any], objects: Mapping[int, object]) -> npt.NDArray[np.void]:
+def bind(vm: GpuVm, requests: object, objects: Mapping[int, object]) -> npt.NDArray[np.void]:
     """Apply an array of requests, all or none."""
     if not isinstance(requests, np.ndarray) or requests.dtype != VM_BIND_OP or requests.ndim != 1:
         given = f"{requests.dtype} of shape {requests.shape}" if isinstance(requests, np.ndarray) else "no array"
         raise TypeError(f"bind: requests is {given}; pass a one-dimensional array with dtype=gpuvm.VM_BIND_OP")
     if not (requests.flags.c_contiguous and requests.flags.aligned):
         requests = requests.copy()
-    return np.frombuffer(vm._bind(requests.view(BYTES), objects), dtype=BIND_OP)
+    return np.frombuffer(memoryview(vm._bind(requests.view(BYTES), objects)), dtype=BIND_OP)
 
 
 def find_many(vm: GpuVm, addrs: npt.ArrayLike, ranges: npt.ArrayLike) -> npt.NDArray[np.void]:
     """Exact lookups."""
     wanted = np.ascontiguousarray(addrs, dtype=np.uint64), np.ascontiguousarray(ranges, dtype=np.uint64)
     if wanted[0].shape != wanted[1].shape or wanted[0].ndim != 1:
-        raise ValueError(f"find_many: addrs has shape {wanted[0].shape}, ranges {wanted[1].shape}; pass two equal rows")
+        shapes = f"addrs has shape {wanted[0].shape}, ranges {wanted[1].shape}"
+        raise ValueError(f"find_many: {shapes}; pass two rows of equal length")
     found = np.empty(len(wanted[0]), dtype=MAPPING)
-    vm._find_many(*wanted, found.view(BYTES))
+    vm._find_many(wanted[0], wanted[1], found.view(BYTES))
     return found
 
 

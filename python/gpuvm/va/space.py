@@ -93,7 +93,7 @@ class GpuVm(_core.Space):
 
     @property
     def refcount(self) -> int:
-        """References: those of callers, one for each mapping and one for each VmBo."""
+        """Number of references, which callers, mappings and VmBos hold."""
         return self._references + len(self) + len(self.vm_bos())
 
     def get(self) -> Self:
@@ -117,7 +117,7 @@ class GpuVm(_core.Space):
         if left:
             more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
             raise Busy(
-                f"put: address space {self.name!r} still holds {', '.join(left[:SHOWN])}{more}; "
+                f'put: address space "{self.name}" still holds {", ".join(left[:SHOWN])}{more}; '
                 f"unmap {'it' if len(left) == 1 else 'them'} before the last put",
                 value=len(left),
                 bound=0,
@@ -132,7 +132,7 @@ class GpuVm(_core.Space):
 
     def _require_open(self) -> None:
         if self._references == 0:
-            raise InvalidArgument(f"address space {self.name!r} was closed by its last put", value=0, bound=1)
+            raise InvalidArgument(f'address space "{self.name}" was closed by its last put', value=0, bound=1)
 
     def __enter__(self) -> Self:
         """The creator's reference, put at the end of the block."""
@@ -182,11 +182,13 @@ class GpuVm(_core.Space):
         Raises:
             ValueError: the two shapes differ.
         """
-        return _arrays().find_many(self, addrs, ranges)
+        found: npt.NDArray[np.void] = _arrays().find_many(self, addrs, ranges)
+        return found
 
     def to_array(self) -> npt.NDArray[np.void]:
         """Every mapping in address order as an array of ``MAPPING``, the kernel's node left out. O(n)."""
-        return _arrays().to_array(self)
+        mappings: npt.NDArray[np.void] = _arrays().to_array(self)
+        return mappings
 
     # -- changing
 
@@ -212,7 +214,8 @@ class GpuVm(_core.Space):
 
         Source: ``nouveau_uvmm_bind_job_submit``.
         """
-        return _arrays().bind(self, requests, objects)
+        emitted: npt.NDArray[np.void] = _arrays().bind(self, requests, objects)
+        return emitted
 
     def region_insert(self, addr: int, range: int, *, sparse: bool = False) -> Region:
         """Reserve ``[addr, addr + range)``.
@@ -235,7 +238,8 @@ class GpuVm(_core.Space):
 
     def region_find(self, addr: int, range: int) -> Region | None:
         """The region at exactly ``[addr, addr + range)``."""
-        return next((region for region in self.region_list() if (region.addr, region.range) == (addr, range)), None)
+        regions = self.region_list()
+        return next((region for region in regions if (region.addr, region.range) == (addr, range)), None)
 
     def region_list(self) -> list[Region]:
         """All regions in address order."""
@@ -261,15 +265,8 @@ class GpuVm(_core.Space):
 
     def statistics(self) -> Statistics:
         """Counts and sizes, of now. O(n)."""
-        numbers = self._statistics()
-        leaves, entries, capacity, memory = numbers[14:]
-        return Statistics(
-            self.name,
-            *numbers[:14],
-            tree_leaves=leaves,
-            tree_fill=entries / (leaves * capacity),
-            bytes=memory,
-        )
+        numbers, fill = self._statistics()
+        return Statistics(name=self.name, tree_fill=fill, **numbers)
 
     def __repr__(self) -> str:
         return f"<GpuVm {self.name!r} [{self.start:#x}, {self.end:#x}) {len(self)} mappings>"

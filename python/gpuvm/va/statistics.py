@@ -33,5 +33,5 @@ class Statistics:
 
     @property
     def fragmentation(self) -> float:
-        """1 - largest hole / free bytes: 0 when all free room is one hole."""
+        """1 - largest hole / free bytes, 0 when all free room is one hole."""
         return 1 - self.largest_hole / self.free_bytes if self.free_bytes else 0.0
