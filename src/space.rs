@@ -1,131 +1,23 @@
 //! The address space: a slot for each mapping, linked into its object's list, and the changes made to them.
 //!
 //! Every change is a `Change`: a run of neighbouring mappings goes, up to three come. It is applied whole; what
-//! it needs is reserved before (`Space::reserve`), so that applying cannot fail. While a journal is open, slots
-//! that go keep their content and their number, and `roll_back` undoes the changes in reverse order: lists heal
-//! because an unlinked slot still knows its neighbours.
+//! it needs is reserved before (`Space::reserve`), so that applying cannot fail. Changes made while a journal is
+//! open can be undone.
+
+mod check;
+mod journal;
+mod list;
+mod mapping;
+
+use journal::Journal;
+pub use mapping::{Change, HANDLE, IN_TREE, KERNEL, LINKED, Mapping, SPARSE, Slot, USER_FLAGS};
 
 use crate::arena::Arena;
-use crate::ensure;
 use crate::gaps::Gaps;
 use crate::memory::Exhausted;
 use crate::object::Objects;
 use crate::regions::Regions;
 use crate::tree::{Cursor, Entry, NONE, Tree};
-
-/// Flags of a mapping that callers see and set; above are the core's own.
-pub const USER_FLAGS: u32 = (1 << 28) - 1;
-pub const SPARSE: u32 = 1 << 1;
-pub const IN_TREE: u32 = 1 << 28;
-pub const KERNEL: u32 = 1 << 29;
-/// In the list of its object, of whose vm_bo it holds a reference.
-pub const LINKED: u32 = 1 << 30;
-/// A Python object stands for this mapping.
-pub const HANDLE: u32 = 1 << 31;
-
-/// What the tree does not say of a mapping. Two to a cache line.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(32))]
-pub struct Slot {
-    pub addr: u64,
-    pub offset: u64,
-    /// Id of the object, NONE for a mapping without.
-    pub object: u32,
-    pub flags: u32,
-    /// Neighbours in the object's list; `next` chains the free slots.
-    pub prev: u32,
-    pub next: u32,
-}
-
-impl Slot {
-    const FREE: Slot = Slot { addr: 0, offset: 0, object: NONE, flags: 0, prev: NONE, next: NONE };
-}
-
-/// A mapping by value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    pub addr: u64,
-    pub range: u64,
-    pub offset: u64,
-    pub object: u32,
-    pub flags: u32,
-}
-
-impl Mapping {
-    pub const EMPTY: Mapping = Mapping { addr: 0, range: 0, offset: 0, object: NONE, flags: 0 };
-
-    pub fn end(&self) -> u64 {
-        self.addr + self.range
-    }
-}
-
-/// `removed` mappings from `at` on go, `added()` come in their place.
-///
-/// One is filled again and again rather than passed around: copies of it would wait for its small fields.
-#[derive(Clone, Copy, Debug)]
-pub struct Change {
-    pub at: Cursor,
-    pub removed: u32,
-    count: u32,
-    /// Which of the added is the requested mapping; the others are remainders of what it cut.
-    requested: u32,
-    added: [Mapping; 3],
-}
-
-impl Default for Change {
-    fn default() -> Self {
-        let at = Cursor { leaf: 0, index: 0 };
-        Change { at, removed: 0, count: 0, requested: NONE, added: [Mapping::EMPTY; 3] }
-    }
-}
-
-impl Change {
-    #[inline(always)]
-    pub fn clear(&mut self, at: Cursor) {
-        (self.at, self.removed, self.count, self.requested) = (at, 0, 0, NONE);
-    }
-
-    /// Mappings must be added in address order.
-    #[inline(always)]
-    pub fn add(&mut self, mapping: Mapping) {
-        self.added[self.count as usize] = mapping;
-        self.count += 1;
-    }
-
-    #[inline(always)]
-    pub fn add_requested(&mut self, mapping: &Mapping) {
-        self.requested = self.count;
-        self.add(*mapping);
-    }
-
-    /// Put `to` in the place of the object `from`.
-    pub fn resolve(&mut self, from: u32, to: u32) {
-        for mapping in self.added.iter_mut().filter(|mapping| mapping.object == from) {
-            mapping.object = to;
-        }
-    }
-
-    #[inline(always)]
-    pub fn added(&self) -> &[Mapping] {
-        &self.added[..self.count as usize]
-    }
-}
-
-/// One applied change, as far as undoing it needs.
-struct Step {
-    /// Where the change's own entries are in `Journal::gone`.
-    gone: std::ops::Range<usize>,
-    added: [u32; 3],
-    count: u32,
-}
-
-#[derive(Default)]
-struct Journal {
-    steps: Vec<Step>,
-    gone: Vec<Entry>,
-    counters: Counters,
-    regions: Regions,
-}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -342,41 +234,6 @@ impl Space {
         id
     }
 
-    /// Append the slot to its object's list and take a reference of the vm_bo.
-    #[inline(always)]
-    pub fn link(&mut self, id: u32) {
-        let object = self.objects.get_mut(self.slots[id].object);
-        let tail = std::mem::replace(&mut object.tail, id);
-        object.refs += 1;
-        object.linked += 1;
-        if tail == NONE {
-            object.head = id;
-        } else {
-            self.slots[tail].next = id;
-        }
-        let slot = &mut self.slots[id];
-        (slot.prev, slot.next) = (tail, NONE);
-        slot.flags |= LINKED;
-    }
-
-    /// Take the slot out of its object's list; the reference stays with the slot until `drop_link`.
-    #[inline(always)]
-    fn unchain(&mut self, id: u32) {
-        let Slot { object, prev, next, .. } = *self.slot(id);
-        let object = self.objects.get_mut(object);
-        object.linked -= 1;
-        if prev == NONE {
-            object.head = next;
-        } else {
-            self.slots[prev].next = next;
-        }
-        if next == NONE {
-            object.tail = prev;
-        } else {
-            self.slots[next].prev = prev;
-        }
-    }
-
     /// True if nobody can tell the mapping in this slot from another one in its place.
     #[inline(always)]
     pub fn is_exchangeable(&self, id: u32) -> bool {
@@ -411,33 +268,6 @@ impl Space {
         }
         self.objects.get_mut(object).users -= 1;
         self.objects.settle(object);
-    }
-
-    /// Undo `unchain`, in exactly the reverse order of unchaining.
-    fn rechain(&mut self, id: u32) {
-        let Slot { object, prev, next, .. } = *self.slot(id);
-        let object = self.objects.get_mut(object);
-        object.linked += 1;
-        if prev == NONE {
-            object.head = id;
-        } else {
-            self.slots[prev].next = id;
-        }
-        if next == NONE {
-            object.tail = id;
-        } else {
-            self.slots[next].prev = id;
-        }
-    }
-
-    /// Unlink a mapping; true if its vm_bo lost its last reference.
-    pub fn unlink(&mut self, id: u32) -> bool {
-        self.unchain(id);
-        self.slot_mut(id).flags &= !LINKED;
-        let object = self.slot(id).object;
-        let destroyed = self.objects.put(object);
-        self.objects.settle(object);
-        destroyed
     }
 
     /// A mapping has left the tree: unlink it and, unless it may have to come back, free its slot.
@@ -508,134 +338,6 @@ impl Space {
         if self.slot(entry.slot).flags & LINKED == 0 {
             self.release(entry.slot);
         }
-    }
-
-    /// From here on changes can be undone.
-    pub fn open_journal(&mut self) {
-        let (counters, regions) = (self.counters, self.regions.clone());
-        self.journal = Some(Journal { counters, regions, ..Journal::default() });
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn record(&mut self, mut at: Cursor, removed: usize, added: &[u32; 3], count: u32) {
-        let mut journal = self.journal.take().unwrap_or_default();
-        let first = journal.gone.len();
-        for _ in 0..removed {
-            journal.gone.extend(self.tree.entry(&mut at));
-            at.index += 1;
-        }
-        journal.steps.push(Step { gone: first..journal.gone.len(), added: *added, count });
-        self.journal = Some(journal);
-    }
-
-    /// Keep what was done since `open_journal`.
-    pub fn commit(&mut self) {
-        let journal = self.journal.take().unwrap_or_default();
-        for entry in &journal.gone {
-            self.release(entry.slot);
-        }
-    }
-
-    /// Undo everything that was done since `open_journal`.
-    pub fn roll_back(&mut self) {
-        let journal = self.journal.take().unwrap_or_default();
-        for step in journal.steps.iter().rev() {
-            let gone = &journal.gone[step.gone.clone()];
-            let added = &step.added[..step.count as usize];
-            let first =
-                added.iter().map(|&id| self.slot(id).addr).chain(gone.iter().map(|entry| entry.addr)).min();
-            let Some(first) = first else { continue };
-            let at = self.tree.locate(first);
-            for entry in gone.iter().rev() {
-                if self.slot(entry.slot).flags & LINKED != 0 {
-                    self.rechain(entry.slot);
-                }
-            }
-            self.tree.splice(at, added.len(), gone);
-            for &id in added.iter().rev() {
-                if self.slot(id).flags & LINKED != 0 {
-                    self.unchain(id);
-                }
-                self.release(id);
-            }
-        }
-        self.counters = journal.counters;
-        self.regions = journal.regions;
-    }
-
-    /// The first invariant of slots, lists and counts that does not hold, in words.
-    pub fn check(&self) -> Result<(), String> {
-        let mut seen = vec![false; self.slots.len()];
-        let mut bytes = 0;
-        for entry in self.tree.iter_from(0) {
-            let slot = self.slot(entry.slot);
-            let place = format!("mapping at {:#x}, slot {}", entry.addr, entry.slot);
-            ensure!(
-                !std::mem::replace(&mut seen[entry.slot as usize], true),
-                "{place}: the slot is in the tree twice"
-            );
-            ensure!(
-                slot.flags & IN_TREE != 0,
-                "{place}: flags {:#x} say that it is not in the tree",
-                slot.flags
-            );
-            ensure!(slot.addr == entry.addr, "{place}: the slot says {:#x}", slot.addr);
-            if entry.slot != self.kernel {
-                ensure!(
-                    self.start <= entry.addr && entry.end() <= self.end,
-                    "{place}: lies outside the space"
-                );
-                ensure!(self.regions.allow(entry.addr, entry.end()), "{place}: breaks the regions' rule");
-                bytes += entry.range;
-            }
-        }
-        let counted = self.counters.mapped_bytes;
-        ensure!(bytes == counted, "{bytes:#x} bytes are mapped, {counted:#x} counted");
-        let (mut users, mut in_use) = (0, 0);
-        for slot in self.slots.iter().filter(|slot| slot.flags & (IN_TREE | LINKED) != 0) {
-            in_use += 1;
-            users += (slot.object != NONE) as usize;
-        }
-        ensure!(in_use == self.slot_count(), "{in_use} slots in use, {} counted", self.slot_count());
-        let counted: usize = self.objects.ids().map(|id| self.objects.get(id).users as usize).sum();
-        ensure!(users == counted, "{users} mappings have objects, the objects count {counted}");
-        self.objects.ids().try_for_each(|id| self.check_object(id))?;
-        self.regions.check()
-    }
-
-    fn check_object(&self, id: u32) -> Result<(), String> {
-        let object = self.objects.get(id);
-        let (mut slot, mut prev, mut linked) = (object.head, NONE, 0);
-        while slot != NONE {
-            let here = self.slot(slot);
-            ensure!(
-                here.object == id && here.flags & LINKED != 0,
-                "slot {slot} is in the list of object {id} by mistake"
-            );
-            ensure!(here.prev == prev, "slot {slot} of object {id} is behind {}, not {prev}", here.prev);
-            linked += 1;
-            ensure!(
-                linked <= object.linked,
-                "the list of object {id} has more than its {} mappings",
-                object.linked
-            );
-            (prev, slot) = (slot, here.next);
-        }
-        ensure!(object.tail == prev, "the list of object {id} ends at {prev}, not {}", object.tail);
-        ensure!(
-            linked == object.linked,
-            "object {id} has {linked} linked mappings, {} counted",
-            object.linked
-        );
-        ensure!(object.refs >= linked, "object {id}: {} references for {linked} links", object.refs);
-        ensure!(object.users >= linked, "object {id}: {} mappings, {linked} linked", object.users);
-        ensure!(object.users > 0 || object.refs > 0, "object {id} is of no use and still there");
-        ensure!(
-            object.refs > 0 || (object.extobj | object.evict) == 0,
-            "object {id} is listed without a vm_bo"
-        );
-        Ok(())
     }
 
     pub fn bytes(&self) -> usize {

@@ -14,6 +14,8 @@ use crate::processor::{self, prefetch_lines};
 mod check;
 mod edit;
 mod node;
+mod nodes;
+mod refill;
 
 pub use node::{INNER_CAP, Inner, LEAF_CAP, Leaf, NONE};
 
