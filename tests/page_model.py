@@ -241,9 +241,8 @@ class PageModel:
                     self._take(va)
                     for piece in (prev, following):
                         if piece is not None:
-                            assert va.addr <= piece.addr and piece.end <= va.end, (
-                                f"{piece} is not part of {va}"
-                            )
+                            assert va.addr <= piece.addr, f"{piece} begins before {va}"
+                            assert piece.end <= va.end, f"{piece} ends behind {va}"
                             self._put(piece)
                 case PrefetchShape(va):
                     self._whole(va)

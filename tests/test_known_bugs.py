@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 
 import pytest
 
 import gpuvm
 from arrays import SPARSE, bind_array, map_row, unmap_row
 from drivers import Driver
-from gpuvm import Gpuva, GpuVm, Merge, Regions, _core
+from gpuvm import Gpuva, GpuVm, Merge, Plan, Regions, _core
 from layouts import TOP
 from scenes import OBJECTS, A, B, apply_map, kept, mapped, new, ops_of, plan_map, remap, scene, unmap, va
 from snapshot import snapshot
@@ -356,7 +357,8 @@ def test_bug_42_a_failed_remap_puts_the_removed_mapping_back() -> None:
 def test_bug_43_mappings_without_object_can_be_mapped_and_unmapped() -> None:
     vm = scene()
     for step in (False, True):
-        for make in (lambda: plan_map(vm, va(0, 12)), lambda: vm.sm_unmap(4, 4)):
+        makers: list[Callable[[], Plan]] = [lambda: plan_map(vm, va(0, 12)), lambda: vm.sm_unmap(4, 4)]
+        for make in makers:
             plan = make()
             plan.step(Driver(vm)) if step else plan.apply()
         assert mapped(vm) == [va(0, 4), va(8, 12, 0, 8)]

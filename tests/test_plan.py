@@ -185,11 +185,12 @@ def test_ops_are_carried_out_only_inside_their_own_step() -> None:
     assert isinstance(cut, Remap)
     assert isinstance(gone, Unmap)
     assert isinstance(made, Map)
-    for attempt in (
+    attempts: list[Callable[[], None]] = [
         lambda: vm.remap(cut, DriverVa(), None),
         lambda: vm.unmap(gone),
         lambda: vm.map(made, DriverVa()),
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(gpuvm.GpuvmError):
             attempt()
     assert mapped(vm) == [va(0, 8, A), va(8, 12, A)]

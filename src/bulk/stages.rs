@@ -15,7 +15,7 @@ use crate::space::{Change, OpCounters, Slot, Space};
 use crate::tree::{Inner, LEAF_CAP, Leaf};
 
 /// How many requests the stages are apart.
-const LAG: usize = 6;
+const LAG: usize = 4;
 const STAGES: usize = 6;
 /// Requests in flight; a power of two.
 const RING: usize = 64;

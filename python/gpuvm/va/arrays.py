@@ -33,8 +33,8 @@ BIND_OP = np.dtype(
 """One emitted operation; ``op`` is 0 for a map, 1 for a remap, 2 for an unmap.
 
 ``request`` is the index of the request it came from. A map tells the new mapping, the others the one that was
-there; of a remapped one ``prev_range`` bytes at its start and ``next_range`` at its end stay. ``handle`` is the
-one its object was last bound by.
+there; of a remapped one ``prev_range`` bytes at its start and ``next_range`` at its end stay. ``handle`` is
+the one its object was last bound by.
 """
 
 MAPPING = np.dtype(

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from gpuvm.va.space import GpuVm
 
 BYTES = np.dtype(np.uint8)
-"""Arrays cross into the core as bytes: NumPy describes a structured buffer anew each time, which takes long."""
+"""How arrays cross into the core: NumPy describes a structured buffer anew each time, which takes long."""
+
+WANTED = "pass a one-dimensional array with dtype=gpuvm.VM_BIND_OP"
 
 
 def bind(vm: GpuVm, requests: object, objects: Mapping[int, object]) -> npt.NDArray[np.void]:
     """Apply an array of requests, all or none."""
-    if not isinstance(requests, np.ndarray) or requests.dtype != VM_BIND_OP or requests.ndim != 1:
-        given = f"{requests.dtype} of shape {requests.shape}" if isinstance(requests, np.ndarray) else "no array"
-        raise TypeError(f"bind: requests is {given}; pass a one-dimensional array with dtype=gpuvm.VM_BIND_OP")
+    if not isinstance(requests, np.ndarray):
+        raise TypeError(f"bind: requests is a {type(requests).__name__}; {WANTED}")
+    if requests.dtype != VM_BIND_OP or requests.ndim != 1:
+        raise TypeError(f"bind: requests is of {requests.dtype} and shape {requests.shape}; {WANTED}")
     if not (requests.flags.c_contiguous and requests.flags.aligned):
         requests = requests.copy()
     return np.frombuffer(memoryview(vm._bind(requests.view(BYTES), objects)), dtype=BIND_OP)

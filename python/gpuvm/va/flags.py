@@ -51,7 +51,7 @@ class GpuVmFlags(IntFlag):
     """Flags of an address space (``enum drm_gpuvm_flags``)."""
 
     RESV_PROTECTED = 1 << 0
-    """The lists of external and evicted objects are guarded by the VM's reservation, not by locks of their own."""
+    """The VM's reservation guards the lists of external and evicted objects, not locks of their own."""
     IMMEDIATE_MODE = 1 << 1
     """Mappings change when a bind's job runs, not when it is submitted."""
     USERBITS = 1 << 2

@@ -1,4 +1,4 @@
-"""Operations, plans and mappings, which the core makes, and what a driver has to bring for stepping a plan."""
+"""Operations, plans and mappings, which the core makes, and what a driver brings for stepping a plan."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
@@ -19,8 +19,11 @@ class Driver(Protocol):
     ``GpuVm.unmap``. Raising undoes the whole plan.
     """
 
-    def sm_step_map(self, op: Map, /) -> None: ...
+    def sm_step_map(self, op: Map, /) -> None:
+        """Call ``vm.map(op, va)``."""
 
-    def sm_step_remap(self, op: Remap, /) -> None: ...
+    def sm_step_remap(self, op: Remap, /) -> None:
+        """Call ``vm.remap(op, prev, next)``, None for a side that ``op`` does not have."""
 
-    def sm_step_unmap(self, op: Unmap, /) -> None: ...
+    def sm_step_unmap(self, op: Unmap, /) -> None:
+        """Call ``vm.unmap(op)``."""

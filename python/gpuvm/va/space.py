@@ -32,24 +32,25 @@ class GpuVm(_core.Space):
       ``bind`` applies arrays of requests; ``insert`` and ``remove`` move single mappings
     - looking: ``find``, ``find_first``, ``find_prev``, ``find_next``, ``mappings``, ``interval_empty``,
       ``range_valid``, ``find_gap``, ``find_many``, ``to_array``
-    - objects: ``bo_create``, ``bo_find``, ``bo_obtain``, ``bo_obtain_prealloc``, ``vm_bos``, ``extobjs``, ``evicted``
+    - objects: ``bo_create``, ``bo_find``, ``bo_obtain``, ``bo_obtain_prealloc``, ``vm_bos``, ``extobjs``,
+      ``evicted``
     - regions: ``region_insert``, ``region_remove``, ``region_find``, ``region_list``
     - life: ``get``, ``put``, ``with``; ``check`` and ``statistics``
 
-    Locking: calls are atomic, each under the interpreter's lock. Between making a plan and applying it the caller
-    holds the VM's lock; if not, a plan overtaken by another change is refused as stale.
+    Locking: calls are atomic, each under the interpreter's lock. Between making a plan and applying it the
+    caller holds the VM's lock; if not, a plan overtaken by another change is refused as stale.
 
     Args:
         name: what messages and tables call it.
         start: first address.
         range: length; EINVAL if empty, or if the end overflows.
-        kernel_node: (addr, range) that the kernel keeps for itself; a mapping that nobody can map over or remove.
+        kernel_node: (addr, range) that the kernel keeps for itself; nobody can map over or remove it.
             EINVAL if it is outside the space. Length 0 means none.
         kernel_node_anywhere: accept a kernel's node that leaves the space, as the kernel itself does.
         merge: whether maps take neighbours in.
         regions: what regions ask of mappings.
         flags: ``GpuVmFlags``.
-        can_merge: asked ``can_merge(va, map)`` before ``va`` is merged into a request; false keeps them apart.
+        can_merge: asked ``can_merge(va, map)`` before ``va`` is merged into a request; false keeps it apart.
             It may look at the space but not change it.
 
     Source: ``drm_gpuvm_init``.
@@ -106,7 +107,8 @@ class GpuVm(_core.Space):
         """Drop a reference (``drm_gpuvm_put``); True if it was the last, which closes the space.
 
         Raises:
-            Busy: it is the callers' last and mappings or VmBos remain; the message lists them. Nothing changes.
+            Busy: it is the callers' last and mappings or VmBos remain, which the message lists.
+                Nothing changes.
             InvalidArgument: the space is closed.
         """
         self._require_open()
@@ -162,8 +164,8 @@ class GpuVm(_core.Space):
     ) -> int:
         """Address of ``range`` free bytes at a multiple of ``align`` inside ``[start, end)``.
 
-        Cost: O(log n) a search, and a look at what changed since the last one. The first with Fit.BEST sorts all
-        holes by size.
+        Cost: O(log n) a search, and a look at what changed since the last one. The first with Fit.BEST sorts
+        all holes by size.
 
         Raises:
             NoSpace: no hole does; ``bound`` is the largest hole of the space.
@@ -196,8 +198,8 @@ class GpuVm(_core.Space):
         """Apply an array of ``VM_BIND_OP`` requests in order, all or none.
 
         ``op`` is 0 (MAP) or 1 (UNMAP). The low eight bits of ``flags`` are a map's PTE kind, kept in the
-        mapping's flags from USERBITS on; 0x100 (SPARSE, handle 0) makes a sparse region, or unmaps and drops one.
-        Handle 0 maps no object. Locking: the VM's lock for writing.
+        mapping's flags from USERBITS on; 0x100 (SPARSE, handle 0) makes a sparse region, or unmaps and drops
+        one. Handle 0 maps no object. Locking: the VM's lock for writing.
 
         Args:
             requests: one row, C-contiguous.
@@ -208,8 +210,8 @@ class GpuVm(_core.Space):
 
         Raises:
             GpuvmError: a request was refused; ``request`` is its index. InvalidArgument: range, op or flags.
-                NotFound: unknown handle, or no such sparse region. NoSpace: cuts a region, or no room for one.
-                OutOfMemory.
+                NotFound: unknown handle, or no such sparse region. NoSpace: cuts a region, or no room for
+                one. OutOfMemory.
             TypeError: ``requests`` is no such array.
 
         Source: ``nouveau_uvmm_bind_job_submit``.
