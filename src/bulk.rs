@@ -35,6 +35,11 @@ pub const FLAG_KIND: u32 = 0xff;
 const KIND_SHIFT: u32 = 2;
 
 impl Request {
+    /// True if the request maps an object; a sparse one ignores its handle, as nouveau does.
+    pub fn names_object(&self) -> bool {
+        self.op == OP_MAP && self.handle != 0 && !self.is_sparse()
+    }
+
     fn is_sparse(&self) -> bool {
         self.flags & FLAG_SPARSE != 0
     }
@@ -90,7 +95,6 @@ pub struct Found {
 pub enum Refusal {
     UnknownOp,
     UnknownFlags,
-    SparseHandle,
     SparseWithoutRegions,
     Range,
     Regions,
@@ -112,13 +116,8 @@ pub fn check_request(space: &Space, request: &Request) -> Result<(), Refusal> {
     if !space.range_valid(request.addr, request.range) {
         return Err(Refusal::Range);
     }
-    if request.is_sparse() {
-        if space.regions.rule == Rule::Off {
-            return Err(Refusal::SparseWithoutRegions);
-        }
-        if request.handle != 0 {
-            return Err(Refusal::SparseHandle);
-        }
+    if request.is_sparse() && space.regions.rule == Rule::Off {
+        return Err(Refusal::SparseWithoutRegions);
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ from gpuvm import Gpuva, GpuVm, Merge
 from scenes import OBJECTS, scene
 from suite import scaled
 
-BULK = scaled(1_000_000, 12_500_000)
+BULK = scaled(2_500_000, 12_500_000)
 SINGLE = scaled(40_000, 250_000)
 BATCH = 5_000
 SPAN = 1 << 19

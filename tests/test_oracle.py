@@ -23,7 +23,7 @@ from streams import Request, requests
 from suite import scaled
 
 STEPS = scaled(250, 10_000)
-LARGE_STEPS = scaled(200, 10_000)
+LARGE_STEPS = scaled(200, 2000)
 
 
 def region_modes(layout: Layout) -> list[Regions]:

@@ -16,16 +16,17 @@ from gpuvm import GpuVm, Merge
 from scenes import OBJECTS, scene
 from suite import scaled
 
-THREADS = 4
-TURNS = scaled(60, 2000)
+THREADS = 6
+TURNS = scaled(3000, 20_000)
 SPAN = 1 << 14
+PATIENCE = 100_000
 HANDLES = OBJECTS.handles()
 
 
 @pytest.fixture(autouse=True)
 def _switch_often() -> Iterator[None]:
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
+    sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(interval)
 
@@ -41,7 +42,7 @@ def in_threads(work: Callable[[int], None]) -> None:
         except BaseException as failure:
             failures.append(failure)
 
-    threads = [Thread(target=run, args=(number,)) for number in range(THREADS)]
+    threads = [Thread(target=run, args=(number,), daemon=True) for number in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -51,13 +52,14 @@ def in_threads(work: Callable[[int], None]) -> None:
 
 
 def until_accepted(attempt: Callable[[], object]) -> None:
-    """Repeat while another thread is quicker."""
-    while True:
+    """Repeat while another thread is quicker; that one gets on, so this one will."""
+    for _ in range(PATIENCE):
         try:
             attempt()
         except (gpuvm.StalePlan, gpuvm.Busy):
             continue
         return
+    raise AssertionError(f"refused {PATIENCE} times in a row: nobody gets on")
 
 
 def hammer(vm: GpuVm, number: int, base: int) -> None:

@@ -130,9 +130,9 @@ impl Scratch {
         self.requests.extend_from_slice(unsafe { elements::<Request>(&buffer) });
         self.recent.resize(Self::RECENT, Recent::default());
         for index in 0..count {
-            let Request { op, handle, .. } = self.requests[index];
+            let handle = self.requests[index].handle;
             let recent = self.recent[handle as usize % Self::RECENT];
-            let named = if op != OP_MAP || handle == 0 {
+            let named = if !self.requests[index].names_object() {
                 NONE
             } else if recent.batch == self.batch && recent.handle == handle {
                 recent.named
@@ -316,11 +316,6 @@ fn refused(py: Python<'_>, space: &Space, index: usize, requests: &[Request], re
             );
             (Class::InvalidArgument, reason, None)
         }
-        Refusal::SparseHandle => (
-            Class::InvalidArgument,
-            format!("a sparse bind names no object, but handle is {}", request.handle),
-            None,
-        ),
         Refusal::SparseWithoutRegions => {
             let reason =
                 "SPARSE needs an address space made with regions=Regions.SPARSE (or REQUIRED)".to_owned();

@@ -198,8 +198,8 @@ class GpuVm(_core.Space):
         """Apply an array of ``VM_BIND_OP`` requests in order, all or none.
 
         ``op`` is 0 (MAP) or 1 (UNMAP). The low eight bits of ``flags`` are a map's PTE kind, kept in the
-        mapping's flags from USERBITS on; 0x100 (SPARSE, handle 0) makes a sparse region, or unmaps and drops
-        one. Handle 0 maps no object. Locking: the VM's lock for writing.
+        mapping's flags from USERBITS on; 0x100 (SPARSE) makes a sparse region, or unmaps and drops one,
+        whatever the handle. Handle 0 maps no object. Locking: the VM's lock for writing.
 
         Args:
             requests: one row, C-contiguous.
