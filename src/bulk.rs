@@ -35,6 +35,21 @@ pub const FLAG_KIND: u32 = 0xff;
 const KIND_SHIFT: u32 = 2;
 
 impl Request {
+    /// A request from its 40 bytes, wherever they lie.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let word = |index: usize| u64::from_ne_bytes(std::array::from_fn(|byte| bytes[index * 8 + byte]));
+        let (first, second) = (word(0), word(1));
+        Request {
+            op: first as u32,
+            flags: (first >> 32) as u32,
+            handle: second as u32,
+            pad: (second >> 32) as u32,
+            addr: word(2),
+            bo_offset: word(3),
+            range: word(4),
+        }
+    }
+
     /// True if the request maps an object; a sparse one ignores its handle, as nouveau does.
     pub fn names_object(&self) -> bool {
         self.op == OP_MAP && self.handle != 0 && !self.is_sparse()
@@ -133,6 +148,8 @@ struct Recorder<'a> {
     counts: &'a mut OpCounters,
     handles: &'a crate::object::Objects,
     request: u32,
+    /// The handle that the request names.
+    handle: u32,
 }
 
 impl Sink for Recorder<'_> {
@@ -145,7 +162,11 @@ impl Sink for Recorder<'_> {
             keep: op.keep as u8,
             pad: 0,
             request: self.request,
-            handle: if object == NONE { 0 } else { self.handles.get(object).handle },
+            handle: match object {
+                NONE => 0,
+                _ if op.kind == Kind::Map => self.handle,
+                _ => self.handles.get(object).handle,
+            },
             flags,
             addr,
             bo_offset: offset,
@@ -232,7 +253,13 @@ pub fn bind_one(
     }
     check_regions(space, request)?;
     let (mut counts, emitted) = (space.counters.ops, out.len());
-    let mut sink = Recorder { out, counts: &mut counts, handles: &space.objects, request: index as u32 };
+    let mut sink = Recorder {
+        out,
+        counts: &mut counts,
+        handles: &space.objects,
+        request: index as u32,
+        handle: request.handle,
+    };
     let at = space.tree.locate(addr);
     let mut change = Change::default();
     if request.op == OP_UNMAP {

@@ -1,7 +1,7 @@
 //! The address space: a slot for each mapping, linked into its object's list, and the changes made to them.
 //!
-//! Every change is a `Change`: a run of neighbouring mappings goes, up to three come. It is applied whole; what
-//! it needs is reserved before (`Space::reserve`), so that applying cannot fail. Changes made while a journal is
+//! Every change is a `Change`: a run of neighbouring mappings goes, up to three come. It is applied whole; the
+//! memory it needs is reserved before (`Space::reserve`), where a refusal does no harm. Changes made while a journal is
 //! open can be undone.
 
 mod check;
@@ -51,7 +51,10 @@ pub struct Space {
     pub kernel: u32,
     /// Where that is, [start, end); empty without.
     pub kernel_range: (u64, u64),
+    /// Changes so far.
     pub generation: u64,
+    /// Journals opened and rolled back so far.
+    pub epoch: u64,
     pub counters: Counters,
     /// Mappings with a Python object that went since the binding last asked, and their flags.
     pub retired: Vec<(u32, u32)>,
@@ -73,6 +76,7 @@ impl Space {
             kernel: NONE,
             kernel_range: (0, 0),
             generation: 0,
+            epoch: 0,
             counters: Counters::default(),
             retired: Vec::new(),
             journal: None,
@@ -87,6 +91,11 @@ impl Space {
     #[inline(always)]
     pub fn slot_mut(&mut self, id: u32) -> &mut Slot {
         &mut self.slots[id]
+    }
+
+    /// Differs between two moments unless the space, positions included, was the same all the time between them.
+    pub fn stamp(&self) -> (u64, u64) {
+        (self.generation, self.epoch)
     }
 
     pub fn slot_count(&self) -> usize {

@@ -406,3 +406,32 @@ def test_unmap_ignores_the_object() -> None:
     vm = scene(va(0, 8, A))
     vm.bind(bind_array([(UNMAP, 0, 0, 0, 99, 8)]), {})
     assert mapped(vm) == []
+
+
+def test_a_misaligned_array_is_bound_all_the_same() -> None:
+    vm = scene()
+    memory = bytearray(1 + 40)
+    rows = np.frombuffer(memory, dtype=gpuvm.VM_BIND_OP, offset=1)
+    rows["range"] = 8
+    vm.bind(rows, {})
+    assert mapped(vm) == [va(0, 8)]
+
+
+def test_the_core_refuses_buffers_that_do_not_fit() -> None:
+    vm = scene()
+    words = np.zeros(2, dtype=np.uint64)
+    with pytest.raises(ValueError, match="one length"):
+        vm._find_many(words, words[:1].copy(), np.zeros(64, dtype=np.uint8))
+    with pytest.raises(BufferError):
+        vm._find_many(words[::-1], words, np.zeros(64, dtype=np.uint8))
+    with pytest.raises(BufferError):
+        vm._fill(np.frombuffer(bytes(32), dtype=np.uint8))
+
+
+def test_objects_may_be_any_mapping() -> None:
+    from collections import defaultdict
+
+    vm = scene()
+    vm.bind(bind_array([map_row(0, 8, 5)]), defaultdict(lambda: "made"))
+    (mapping,) = vm
+    assert mapping.obj == "made"

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::sync::{Arc, Mutex};
 
 use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::PyKeyError;
+use pyo3::exceptions::{PyBufferError, PyLookupError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -70,19 +70,21 @@ impl Drop for Records {
     }
 }
 
-/// The elements of a contiguous buffer.
+/// The elements of a buffer, which must be contiguous, aligned and whole.
 ///
 /// # Safety
-/// Every bit pattern must be a `T`, and nothing may write to the buffer while the slice is used.
-unsafe fn elements<T>(buffer: &PyUntypedBuffer) -> &[T] {
-    debug_assert!(buffer.is_c_contiguous() && buffer.buf_ptr().cast::<T>().is_aligned());
-    let count = buffer.len_bytes() / size_of::<T>();
-    if count == 0 {
-        return &[];
+/// Every bit pattern must be a `T`, and the interpreter's lock must be held while the slice is used.
+unsafe fn elements<T>(buffer: &PyUntypedBuffer) -> PyResult<&[T]> {
+    let start = buffer.buf_ptr().cast::<T>();
+    let whole = buffer.is_c_contiguous() && buffer.len_bytes().is_multiple_of(size_of::<T>());
+    if !whole || !start.is_aligned() {
+        return Err(PyBufferError::new_err("a contiguous, aligned array of whole elements is needed"));
     }
-    // SAFETY: the exporter vouches for the length and keeps the memory while `buffer` lives; the Python side
-    // passes aligned, contiguous arrays only.
-    unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<T>(), count) }
+    if buffer.len_bytes() == 0 {
+        return Ok(&[]);
+    }
+    // SAFETY: checked above; the exporter vouches for the length and keeps the memory while `buffer` lives.
+    Ok(unsafe { std::slice::from_raw_parts(start, buffer.len_bytes() / size_of::<T>()) })
 }
 
 /// What a batch needs besides the space; kept from one to the next.
@@ -117,7 +119,9 @@ impl Scratch {
     fn load(&mut self, array: &Bound<'_, PyAny>, objects: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = array.py();
         let buffer = PyUntypedBuffer::get(array)?;
-        let count = buffer.len_bytes() / size_of::<Request>();
+        // SAFETY: bytes are bytes, and the interpreter's lock is held while copying.
+        let bytes = unsafe { elements::<u8>(&buffer)? };
+        let count = bytes.len() / size_of::<Request>();
         self.batch += 1;
         self.requests.clear();
         self.objects.clear();
@@ -126,8 +130,7 @@ impl Scratch {
             .and_then(|()| reserve(&mut self.objects, count))
             .and_then(|()| reserve(&mut self.recent, room))
             .map_err(|exhausted| out_of_memory(py, exhausted))?;
-        // SAFETY: a request is five words of any content, and the interpreter's lock is held while copying.
-        self.requests.extend_from_slice(unsafe { elements::<Request>(&buffer) });
+        self.requests.extend(bytes.chunks_exact(size_of::<Request>()).map(Request::from_bytes));
         self.recent.resize(Self::RECENT, Recent::default());
         for index in 0..count {
             let handle = self.requests[index].handle;
@@ -191,10 +194,10 @@ impl Scratch {
 
 /// The object of `handle`, or None.
 fn look_up(objects: &Bound<'_, PyAny>, handle: u32) -> PyResult<Option<Py<PyAny>>> {
-    let found = match objects.cast::<PyDict>() {
+    let found = match objects.cast_exact::<PyDict>() {
         Ok(objects) => objects.get_item(handle)?,
         Err(_) => match objects.get_item(handle) {
-            Err(error) if error.is_instance_of::<PyKeyError>(objects.py()) => None,
+            Err(error) if error.is_instance_of::<PyLookupError>(objects.py()) => None,
             found => Some(found?),
         },
     };
@@ -373,34 +376,42 @@ pub fn find_many(
     out: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let (addrs, ranges) = (PyUntypedBuffer::get(addrs)?, PyUntypedBuffer::get(ranges)?);
-    let space = Space::reading(slf)?;
     let out = PyUntypedBuffer::get(out)?;
-    // SAFETY: words of any content; the Python side has just made these arrays and shares them with nobody.
-    let (addrs, ranges, out) = unsafe { (elements::<u64>(&addrs), elements::<u64>(&ranges), output(&out)) };
+    let space = Space::reading(slf)?;
+    // SAFETY: words of any content, and the interpreter's lock is held.
+    let (addrs, ranges, out) =
+        unsafe { (elements::<u64>(&addrs)?, elements::<u64>(&ranges)?, output(&out)?) };
+    if addrs.len() != ranges.len() || addrs.len() != out.len() {
+        return Err(PyValueError::new_err("addrs, ranges and the answer must be of one length"));
+    }
     bulk::find_many(&space.core, addrs, ranges, out);
     Ok(())
 }
 
-pub fn fill(slf: &Bound<'_, Space>, out: &Bound<'_, PyAny>) -> PyResult<()> {
-    let space = Space::reading(slf)?;
+/// Write as many mappings as `out` takes, and say how many there are.
+pub fn fill(slf: &Bound<'_, Space>, out: &Bound<'_, PyAny>) -> PyResult<usize> {
     let out = PyUntypedBuffer::get(out)?;
+    let space = Space::reading(slf)?;
+    // SAFETY: a mapping is words of any content, and the interpreter's lock is held.
+    let out = unsafe { output(&out)? };
     let mappings = space.core.tree.iter_from(0).filter(|entry| entry.slot != space.core.kernel);
-    // SAFETY: the Python side has just made this array for the answer.
-    let out = unsafe { output(&out) };
     for (place, entry) in out.iter_mut().zip(mappings) {
         *place = bulk::found(&space.core, &entry);
     }
-    Ok(())
+    Ok(space.core.len())
 }
 
 /// The elements of an array that the Python side made for the answer.
 ///
 /// # Safety
-/// As `elements`, and the array is writable and known to nobody else.
+/// As `elements`, and nobody else has a reference to the memory.
 #[allow(clippy::mut_from_ref)] // the memory is Python's, the buffer only points to it
-unsafe fn output(buffer: &PyUntypedBuffer) -> &mut [Found] {
+unsafe fn output(buffer: &PyUntypedBuffer) -> PyResult<&mut [Found]> {
+    if buffer.readonly() {
+        return Err(PyBufferError::new_err("a writable array is needed for the answer"));
+    }
     // SAFETY: the caller vouches for it.
-    let found = unsafe { elements::<Found>(buffer) };
-    // SAFETY: the same memory; nobody else has a reference to it.
-    unsafe { std::slice::from_raw_parts_mut(found.as_ptr().cast_mut(), found.len()) }
+    let found = unsafe { elements::<Found>(buffer)? };
+    // SAFETY: the same memory, writable, and nobody else has a reference to it.
+    Ok(unsafe { std::slice::from_raw_parts_mut(found.as_ptr().cast_mut(), found.len()) })
 }

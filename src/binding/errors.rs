@@ -5,7 +5,7 @@
 
 use pyo3::IntoPyObjectExt;
 use pyo3::PyErrArguments;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyModule, PyType};
@@ -149,11 +149,12 @@ impl<'py> FromPyObject<'_, 'py> for U64 {
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         match object.extract::<u64>() {
             Ok(number) => Ok(U64(number)),
-            Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => Err(error),
+            Err(error) if !error.is_instance_of::<PyOverflowError>(object.py()) => Err(error),
             Err(_) => {
                 let object = object.to_owned();
+                let shown = shown(&object);
                 let message = format!(
-                    "{object} is not an address, length or offset: these are 0 <= n < 2**64, in bytes"
+                    "{shown} is not an address, length or offset: these are 0 <= n < 2**64, in bytes"
                 );
                 Err(error_about(object.py(), Class::InvalidArgument, message, object.clone(), u64::MAX))
             }
@@ -171,10 +172,11 @@ impl<'py> FromPyObject<'_, 'py> for Flags {
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         match object.extract::<u32>() {
             Ok(flags) if flags <= USER_FLAGS => Ok(Flags(flags)),
-            Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => Err(error),
+            Err(error) if !error.is_instance_of::<PyOverflowError>(object.py()) => Err(error),
             _ => {
                 let object = object.to_owned();
-                let message = format!("flags {object}: a mapping has 28 flag bits, up to {USER_FLAGS:#x}");
+                let shown = shown(&object);
+                let message = format!("flags {shown}: a mapping has 28 flag bits, up to {USER_FLAGS:#x}");
                 Err(error_about(
                     object.py(),
                     Class::InvalidArgument,
@@ -184,5 +186,16 @@ impl<'py> FromPyObject<'_, 'py> for Flags {
                 ))
             }
         }
+    }
+}
+
+/// A number as a message shows it; Python refuses to print very long ones in decimal.
+fn shown(number: &Bound<'_, PyAny>) -> String {
+    match number.str() {
+        Ok(text) if text.len().is_ok_and(|len| len <= 40) => text.to_string(),
+        _ => match number.call_method1("__format__", ("#x",)) {
+            Ok(text) => text.to_string(),
+            Err(_) => "the number".to_owned(),
+        },
     }
 }

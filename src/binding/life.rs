@@ -53,12 +53,17 @@ pub fn init(
     Ok(())
 }
 
-pub fn close(slf: &Bound<'_, Space>) -> PyResult<()> {
+/// Close the space; false if something is left in it.
+pub fn close(slf: &Bound<'_, Space>) -> PyResult<bool> {
     Space::changing(slf, |space, py| {
         space.require_idle(py, "put")?;
+        let objects = &space.core.objects;
+        if space.core.len() > 0 || objects.ids().any(|id| objects.get(id).refs > 0) {
+            return Ok(false);
+        }
         space.core.remove_kernel_node();
         space.open = false;
-        Ok(())
+        Ok(true)
     })
 }
 

@@ -357,7 +357,7 @@ impl Space {
         bulk::find_many(slf, addrs, ranges, out)
     }
 
-    fn _fill(slf: &Bound<'_, Self>, out: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn _fill(slf: &Bound<'_, Self>, out: &Bound<'_, PyAny>) -> PyResult<usize> {
         bulk::fill(slf, out)
     }
 
@@ -374,8 +374,8 @@ impl Space {
         life::statistics(slf)
     }
 
-    /// Take the kernel's node out and refuse every call from now on.
-    fn _close(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Close the space if nothing is left in it: take the kernel's node out, refuse changes and lookups from now on.
+    fn _close(slf: &Bound<'_, Self>) -> PyResult<bool> {
         life::close(slf)
     }
 

@@ -7,7 +7,7 @@ use pyo3::types::{PyIterator, PyTuple};
 use super::errors::{Class, error};
 use super::gpuva::Gpuva;
 use super::ops::{Map, Prefetch, Remap, Unmap};
-use super::space::{Collector, Space, UNKNOWN, ask_driver};
+use super::space::{Collector, Space, ask_driver};
 use super::step;
 use crate::plan::{self, Answers, Kind, Merge, Op};
 use crate::space::{Change, HANDLE, Mapping};
@@ -36,7 +36,8 @@ pub struct Plan {
     pub ops: Vec<Op>,
     change: Change,
     style: Style,
-    generation: u64,
+    /// When the plan was made.
+    stamp: (u64, u64),
     /// The object of the request, which the space may not know yet.
     requested: Option<Py<PyAny>>,
     /// True once it was applied or stepped.
@@ -73,7 +74,7 @@ impl Plan {
         let request = Mapping { addr, range, offset, object, flags };
         let mut plan = Plan::empty(slf, Style::Run);
         plan.requested = obj.map(Bound::unbind);
-        plan.generation = space.core.generation;
+        plan.stamp = space.core.stamp();
         if space.merge == Merge::Never {
             let at = space.core.tree.locate(addr);
             plan::map(&space.core, at, &request, &mut plan.change, &mut plan.ops);
@@ -101,7 +102,7 @@ impl Plan {
             }
             let op = Bound::new(slf.py(), self.map_op(slf, request)?)?;
             ask_driver(slf, &mut answers, &op)?;
-            if Space::reading(slf)?.core.generation != self.generation {
+            if Space::reading(slf)?.core.stamp() != self.stamp {
                 let message =
                     "sm_map: the merge veto changed the address space while it was asked; it must only look";
                 return Err(error(slf.py(), Class::StalePlan, message));
@@ -114,7 +115,7 @@ impl Plan {
         let space = Space::writing(slf)?;
         space.check_range(slf.py(), "sm_unmap", addr, range)?;
         let mut plan = Plan::empty(slf, Style::Run);
-        plan.generation = space.core.generation;
+        plan.stamp = space.core.stamp();
         let at = space.core.tree.locate(addr);
         plan::unmap(&space.core, at, addr, addr + range, &mut plan.change, &mut plan.ops);
         Ok(plan)
@@ -128,7 +129,7 @@ impl Plan {
     ) -> PyResult<Plan> {
         let space = Space::writing(slf)?;
         let mut plan = Plan::empty(slf, style);
-        plan.generation = space.core.generation;
+        plan.stamp = space.core.stamp();
         fill(&space, &mut plan.ops)?;
         Ok(plan)
     }
@@ -139,7 +140,7 @@ impl Plan {
             ops: Vec::new(),
             change: Change::default(),
             style,
-            generation: 0,
+            stamp: (0, 0),
             requested: None,
             applied: false,
             items: None,
@@ -149,29 +150,34 @@ impl Plan {
 
     /// ESTALE unless the plan can be applied now.
     fn require_fresh(&self, space: &Space, py: Python<'_>) -> PyResult<()> {
-        let generation = space.core.generation;
         if self.applied {
             return Err(error(py, Class::StalePlan, "this plan was applied already; ask for a new one"));
         }
-        if self.generation != generation {
-            let message = format!(
-                "the address space changed since this plan was made (generation {} then, {generation} now); \
-                 ask for a new plan",
-                self.generation
-            );
+        if self.stamp != space.core.stamp() {
+            let (then, now) = (self.stamp.0, space.core.generation);
+            let message = if then == now {
+                "the address space changed and was changed back since this plan was made; ask for a new plan"
+                    .to_owned()
+            } else {
+                format!(
+                    "the address space changed since this plan was made (generation {then} then, {now} now); \
+                     ask for a new plan"
+                )
+            };
             return Err(error(py, Class::StalePlan, message));
         }
         Ok(())
     }
 
-    /// Put the record of the requested object in the place of UNKNOWN, making it if need be.
-    fn resolve(&mut self, space: &mut Space, py: Python<'_>) {
-        let Some(requested) = &self.requested else { return };
+    /// Look the record of the requested object up again, which may have come or gone since, making it if need be.
+    fn resolve(&mut self, space: &mut Space, py: Python<'_>) -> u32 {
+        let Some(requested) = &self.requested else { return NONE };
         let object = space.intern(requested.bind(py));
-        for op in self.ops.iter_mut().filter(|op| op.mapping.object == UNKNOWN) {
+        for op in self.ops.iter_mut().filter(|op| op.kind == Kind::Map) {
             op.mapping.object = object;
         }
-        self.change.resolve(UNKNOWN, object);
+        self.change.set_requested_object(object);
+        object
     }
 
     /// Keep what the operations name, since applying lets go of it.
@@ -271,7 +277,7 @@ impl Plan {
     /// True if the plan cannot be applied any more, because it was or because the space changed since.
     #[getter]
     fn stale(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.applied || Space::reading(self.vm.bind(py))?.core.generation != self.generation)
+        Ok(self.applied || Space::reading(self.vm.bind(py))?.core.stamp() != self.stamp)
     }
 
     /// Apply all operations as one step, mappings linked and unlinked included. Whole or not at all.
@@ -286,7 +292,6 @@ impl Plan {
             let mut plan = slf.borrow_mut();
             plan.require_fresh(space, py)?;
             if plan.style == Style::Prefetch {
-                plan.applied = true;
                 return Ok(());
             }
             let changes = if plan.style == Style::Run { 1 } else { plan.ops.len() };
@@ -318,7 +323,7 @@ impl Plan {
         let vm = slf.borrow().vm.clone_ref(py);
         let vm = vm.bind(py);
         let items = Self::items(slf)?;
-        Space::changing(vm, |space, py| {
+        let requested = Space::changing(vm, |space, py| {
             space.require_idle(py, "step")?;
             let mut plan = slf.borrow_mut();
             plan.require_fresh(space, py)?;
@@ -330,14 +335,18 @@ impl Plan {
                 ));
             }
             space.reserve(py, plan.ops.len(), 1)?;
-            plan.resolve(space, py);
+            let requested = plan.resolve(space, py);
+            if requested != NONE {
+                // Held until the end: the driver may drop what else keeps it.
+                space.core.objects.get_mut(requested).users += 1;
+            }
             space.core.open_journal();
             space.busy = Some("a plan is being stepped");
-            Ok(())
+            Ok(requested)
         })?;
         let ops = slf.borrow().ops.clone();
         let stepped = step::run(vm, driver, &ops, &items);
-        Space::changing(vm, |space, py| {
+        Space::changing(vm, |space, _| {
             (space.busy, space.step) = (None, None);
             let mut plan = slf.borrow_mut();
             if stepped.is_ok() {
@@ -346,13 +355,11 @@ impl Plan {
                 plan.applied = true;
             } else {
                 space.core.roll_back();
-                if let Some(requested) = &plan.requested {
-                    let record = space.record_of(requested.bind(py));
-                    if record < UNKNOWN {
-                        space.core.objects.settle(record);
-                    }
-                    plan.forget(record);
-                }
+                plan.renew(space);
+            }
+            if requested != NONE {
+                space.core.objects.get_mut(requested).users -= 1;
+                space.core.objects.settle(requested);
             }
             Ok(())
         })?;
@@ -373,8 +380,9 @@ impl Plan {
     }
 
     /// Position of the first operation equal to `op`; ValueError if there is none.
-    fn index<'py>(slf: &Bound<'py, Self>, op: &Bound<'py, PyAny>) -> PyResult<usize> {
-        Self::items(slf)?.as_any().call_method1("index", (op,))?.extract()
+    #[pyo3(signature = (op, start = 0, stop = isize::MAX))]
+    fn index(slf: &Bound<'_, Self>, op: &Bound<'_, PyAny>, start: isize, stop: isize) -> PyResult<usize> {
+        Self::items(slf)?.as_any().call_method1("index", (op, start, stop))?.extract()
     }
 
     /// How many operations equal `op`.
@@ -422,11 +430,13 @@ impl Plan {
         space.core.generation += 1;
     }
 
-    /// The record that `resolve` made was given up again.
-    fn forget(&mut self, record: u32) {
-        for op in self.ops.iter_mut().filter(|op| op.kind == Kind::Map && op.mapping.object == record) {
-            op.mapping.object = UNKNOWN;
+    /// The space is as it was when the plan was made, but its nodes are not.
+    fn renew(&mut self, space: &Space) {
+        self.stamp = space.core.stamp();
+        let gone = self.ops.iter().filter(|op| op.slot != NONE).map(|op| op.mapping.addr);
+        let come = self.change.added().iter().map(|mapping| mapping.addr);
+        if let Some(first) = gone.chain(come).min() {
+            self.change.at = space.core.tree.locate(first);
         }
-        self.change.resolve(record, UNKNOWN);
     }
 }

@@ -37,8 +37,8 @@ pub fn remove(slf: &Bound<'_, Space>, addr: U64, range: U64) -> PyResult<()> {
     let py = slf.py();
     let mut space = Space::writing(slf)?;
     space.require_idle(py, "region_remove")?;
-    let end = addr.0.saturating_add(range.0);
-    if space.core.regions.find(addr.0, end).is_none() {
+    let end = addr.0.wrapping_add(range.0);
+    if end < addr.0 || space.core.regions.find(addr.0, end).is_none() {
         let message = format!("region_remove: there is no region [{:#x}, {end:#x})", addr.0);
         return Err(error_about(py, Class::NotFound, message, (addr.0, range.0), ()));
     }

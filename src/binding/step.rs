@@ -73,7 +73,6 @@ impl Step {
             let slots = space.core.apply(&change);
             let made = coming.iter().zip(&vas).filter_map(|(mapping, va)| mapping.zip(*va));
             for (slot, (mapping, va)) in slots.into_iter().zip(made) {
-                space.core.slot_mut(slot).flags |= va.borrow().own_flags;
                 space.adopt(vm, va, slot, &mapping)?;
             }
             if let Some(step) = &mut space.step {

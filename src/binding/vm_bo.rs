@@ -96,6 +96,7 @@ impl VmBo {
         }
         let vm = slf.borrow().vm.clone_ref(py);
         Space::changing(vm.bind(py), |space, py| {
+            space.require_idle(py, "VmBo.put")?;
             let record = space.core.objects.get(object);
             if record.refs == record.linked {
                 let message = format!(
@@ -118,6 +119,7 @@ impl VmBo {
     fn evict(slf: &Bound<'_, Self>, evict: bool) -> PyResult<()> {
         let (vm, object) = Self::record(slf, "evict")?;
         let mut space = Space::writing(vm.bind(slf.py()))?;
+        space.require_idle(slf.py(), "VmBo.evict")?;
         let external = space.core.objects.get(object).extobj != 0;
         let listed = !(external && space.resv_protected);
         space.core.objects.set_evicted(object, evict, listed);
@@ -136,7 +138,9 @@ impl VmBo {
     /// Put it on the VM's list of external objects, unless it is there (`drm_gpuvm_bo_extobj_add`).
     fn extobj_add(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (vm, object) = Self::record(slf, "extobj_add")?;
-        Space::writing(vm.bind(slf.py()))?.core.objects.add_extobj(object);
+        let mut space = Space::writing(vm.bind(slf.py()))?;
+        space.require_idle(slf.py(), "VmBo.extobj_add")?;
+        space.core.objects.add_extobj(object);
         Ok(())
     }
 

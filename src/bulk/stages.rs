@@ -193,7 +193,7 @@ impl Staged for Binds<'_> {
     fn execute(&mut self, index: usize, (leaf, found): (u32, usize)) {
         let (space, request) = (&mut *self.space, &self.requests[index]);
         let (handles, out, counts) = (&space.objects, &mut *self.out, &mut self.counts);
-        let mut sink = Recorder { out, counts, handles, request: index as u32 };
+        let mut sink = Recorder { out, counts, handles, request: index as u32, handle: request.handle };
         let at = space.tree.first_ending_after(leaf, found, request.addr);
         if request.op == OP_UNMAP {
             plan::unmap(space, at, request.addr, request.end(), &mut self.change, &mut sink);

@@ -26,6 +26,8 @@ pub struct Journal {
 impl Space {
     /// From here on changes can be undone.
     pub fn open_journal(&mut self) {
+        // What is planned from here on knows a state that may be undone.
+        self.epoch += 1;
         let (counters, regions) = (self.counters, self.regions.clone());
         self.journal = Some(Journal { counters, regions, ..Journal::default() });
     }
@@ -74,6 +76,8 @@ impl Space {
                 self.release(id);
             }
         }
+        // The content is as before, the nodes may not be: whoever remembers a position must look again.
+        self.epoch += 1;
         self.counters = journal.counters;
         self.regions = journal.regions;
     }

@@ -87,10 +87,10 @@ impl Change {
         self.add(*mapping);
     }
 
-    /// Put `to` in the place of the object `from`.
-    pub fn resolve(&mut self, from: u32, to: u32) {
-        for mapping in self.added.iter_mut().filter(|mapping| mapping.object == from) {
-            mapping.object = to;
+    /// Say which record the requested mapping's object has.
+    pub fn set_requested_object(&mut self, object: u32) {
+        if let Some(mapping) = self.added.get_mut(self.requested as usize) {
+            mapping.object = object;
         }
     }
 

@@ -25,14 +25,14 @@ def bind(vm: GpuVm, requests: object, objects: Mapping[int, object]) -> npt.NDAr
         raise TypeError(f"bind: requests is a {type(requests).__name__}; {WANTED}")
     if requests.dtype != VM_BIND_OP or requests.ndim != 1:
         raise TypeError(f"bind: requests is of {requests.dtype} and shape {requests.shape}; {WANTED}")
-    if not (requests.flags.c_contiguous and requests.flags.aligned):
-        requests = requests.copy()
-    return np.frombuffer(memoryview(vm._bind(requests.view(BYTES), objects)), dtype=BIND_OP)
+    # A subclass may do anything in `view`, a plain array does not.
+    rows = np.ascontiguousarray(np.asarray(requests)).view(BYTES)
+    return np.frombuffer(memoryview(vm._bind(rows, objects)), dtype=BIND_OP)
 
 
 def find_many(vm: GpuVm, addrs: npt.ArrayLike, ranges: npt.ArrayLike) -> npt.NDArray[np.void]:
     """Exact lookups."""
-    wanted = np.ascontiguousarray(addrs, dtype=np.uint64), np.ascontiguousarray(ranges, dtype=np.uint64)
+    wanted = np.require(addrs, np.uint64, ("C", "A")), np.require(ranges, np.uint64, ("C", "A"))
     if wanted[0].shape != wanted[1].shape or wanted[0].ndim != 1:
         shapes = f"addrs has shape {wanted[0].shape}, ranges {wanted[1].shape}"
         raise ValueError(f"find_many: {shapes}; pass two rows of equal length")
@@ -43,6 +43,7 @@ def find_many(vm: GpuVm, addrs: npt.ArrayLike, ranges: npt.ArrayLike) -> npt.NDA
 
 def to_array(vm: GpuVm) -> npt.NDArray[np.void]:
     """Every mapping in address order."""
-    mappings = np.empty(len(vm), dtype=MAPPING)
-    vm._fill(mappings.view(BYTES))
+    mappings = np.empty(0, dtype=MAPPING)
+    while (count := vm._fill(mappings.view(BYTES))) != len(mappings):
+        mappings = np.empty(count, dtype=MAPPING)
     return mappings

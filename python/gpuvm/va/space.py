@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
+from itertools import chain, islice
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,9 +57,7 @@ class GpuVm(_core.Space):
     Source: ``drm_gpuvm_init``.
     """
 
-    merge: Merge
-    regions_mode: Regions
-    flags: GpuVmFlags
+    _references = 0
 
     def __init__(
         self,
@@ -73,22 +72,35 @@ class GpuVm(_core.Space):
         flags: GpuVmFlags = GpuVmFlags(0),  # noqa: B008 (immutable)
         can_merge: Callable[[Gpuva, Map], bool] | None = None,
     ) -> None:
-        self.merge = Merge(merge)
-        self.regions_mode = Regions(regions)
-        self.flags = GpuVmFlags(flags)
-        resv_protected = GpuVmFlags.RESV_PROTECTED in self.flags
+        flags = GpuVmFlags(flags)
         super().__init__(
             name,
             start,
             range,
             kernel_node,
             kernel_node_anywhere,
-            self.merge,
-            self.regions_mode,
-            resv_protected,
+            Merge(merge),
+            Regions(regions),
+            GpuVmFlags.RESV_PROTECTED in flags,
             can_merge,
         )
+        self._merge, self._regions_mode, self._flags = Merge(merge), Regions(regions), flags
         self._references = 1
+
+    @property
+    def merge(self) -> Merge:
+        """Whether maps take neighbours in."""
+        return self._merge
+
+    @property
+    def regions_mode(self) -> Regions:
+        """What regions ask of mappings."""
+        return self._regions_mode
+
+    @property
+    def flags(self) -> GpuVmFlags:
+        """Flags of the space."""
+        return self._flags
 
     # -- life
 
@@ -115,19 +127,25 @@ class GpuVm(_core.Space):
         if self._references > 1:
             self._references -= 1
             return False
-        left = [repr(va) for va in self if not va.kernel] + [repr(vm_bo) for vm_bo in self.vm_bos()]
-        if left:
-            more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-            raise Busy(
-                f'put: address space "{self.name}" still holds {", ".join(left[:SHOWN])}{more}; '
-                f"unmap {'it' if len(left) == 1 else 'them'} before the last put",
-                value=len(left),
-                bound=0,
-            )
-        self._close()
+        if not self._close():
+            raise self._still_holding()
         self._references = 0
         self.vm_free()
         return True
+
+    def _still_holding(self) -> Busy:
+        """What stands in the way of closing."""
+        vm_bos = self.vm_bos()
+        mappings = (va for va in self if not va.kernel)
+        shown = [repr(left) for left in islice(chain(mappings, vm_bos), SHOWN)]
+        count = len(self) + len(vm_bos)
+        more = f" and {count - SHOWN} more" if count > SHOWN else ""
+        return Busy(
+            f'put: address space "{self.name}" still holds {", ".join(shown)}{more}; '
+            f"unmap {'it' if count == 1 else 'them'} before the last put",
+            value=count,
+            bound=0,
+        )
 
     def vm_free(self) -> None:
         """For a driver to override: called after the last put (``drm_gpuvm_ops.vm_free``)."""
