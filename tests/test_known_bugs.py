@@ -4,7 +4,7 @@
 Of the 63 the following belong to later floors or cannot exist here, with one word why:
 
 * exec (locking many objects): 15, 16, 23, 24, 29, 30, 31, 32, 33
-* nouveau (its uAPI and jobs): 38, 39, 40, 47, 48, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 62, 63
+* nouveau (its uAPI and jobs): 38, 39, 40, 48, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 62, 63
 * C (macros and texts that Python has not): 14, 25, 27, 34
 
 Where the defect itself is one of a later floor but its cause is a rule of this one, the rule is tested here.
