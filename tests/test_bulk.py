@@ -428,6 +428,14 @@ def test_the_core_refuses_buffers_that_do_not_fit() -> None:
         vm._fill(np.frombuffer(bytes(32), dtype=np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("values", "error"), [([0.5], TypeError), (["1"], TypeError), ([-1], gpuvm.InvalidArgument)]
+)
+def test_find_many_takes_addresses_only(values: list[Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        scene().find_many(values, [1])
+
+
 def test_objects_may_be_any_mapping() -> None:
     from collections import defaultdict
 

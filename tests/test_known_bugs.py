@@ -1,13 +1,13 @@
-"""The bugs of the originals that could live in an address-space manager, one test for each number of section
-2.
+"""The bugs of the originals that could live in an address-space manager: one test for each of their numbers.
 
-Of the 63 the following belong to later floors or cannot exist here, with one word why:
+Of the 63 the following have no test here, with one word why:
 
-* exec (locking many objects): 15, 16, 23, 24, 29, 30, 31, 32, 33
-* nouveau (its uAPI and jobs): 38, 39, 40, 48, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 62, 63
-* C (macros and texts that Python has not): 14, 25, 27, 34
+* 15, 16, 23, 24, 29 to 34: exec
+* 38 to 40, 48, 50 to 59, 62, 63: nouveau
+* 14, 25, 27: C
 
-Where the defect itself is one of a later floor but its cause is a rule of this one, the rule is tested here.
+Numbers 20 to 22, 36, 37, 43, 44, 46 and 47 are defects of later floors; what is tested is the rule of this
+floor that they come down to.
 """
 
 from __future__ import annotations

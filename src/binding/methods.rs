@@ -374,7 +374,7 @@ impl Space {
         life::statistics(slf)
     }
 
-    /// Close the space if nothing is left in it: take the kernel's node out, refuse changes and lookups from now on.
+    /// Close the space if nothing is left in it: take the kernel's node out, refuse changes from now on.
     fn _close(slf: &Bound<'_, Self>) -> PyResult<bool> {
         life::close(slf)
     }

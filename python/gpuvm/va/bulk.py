@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from gpuvm.errors import InvalidArgument
 from gpuvm.va.arrays import BIND_OP, MAPPING, VM_BIND_OP
 
 if TYPE_CHECKING:
@@ -32,13 +33,27 @@ def bind(vm: GpuVm, requests: object, objects: Mapping[int, object]) -> npt.NDAr
 
 def find_many(vm: GpuVm, addrs: npt.ArrayLike, ranges: npt.ArrayLike) -> npt.NDArray[np.void]:
     """Exact lookups."""
-    wanted = np.require(addrs, np.uint64, ("C", "A")), np.require(ranges, np.uint64, ("C", "A"))
+    wanted = _words("addrs", addrs), _words("ranges", ranges)
     if wanted[0].shape != wanted[1].shape or wanted[0].ndim != 1:
         shapes = f"addrs has shape {wanted[0].shape}, ranges {wanted[1].shape}"
         raise ValueError(f"find_many: {shapes}; pass two rows of equal length")
     found = np.empty(len(wanted[0]), dtype=MAPPING)
     vm._find_many(wanted[0], wanted[1], found.view(BYTES))
     return found
+
+
+def _words(name: str, values: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """An array of addresses or lengths; what ``find`` would refuse is refused here too."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"find_many: {name} is of {array.dtype}; pass integers")
+    if array.dtype.kind == "i" and array.size and array.min() < 0:
+        raise InvalidArgument(
+            f"find_many: {name} has {array.min()}, but addresses and lengths are 0 <= n < 2**64",
+            value=int(array.min()),
+            bound=0,
+        )
+    return np.require(array, np.uint64, ("C", "A"))
 
 
 def to_array(vm: GpuVm) -> npt.NDArray[np.void]:

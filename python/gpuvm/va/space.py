@@ -72,6 +72,8 @@ class GpuVm(_core.Space):
         flags: GpuVmFlags = GpuVmFlags(0),  # noqa: B008 (immutable)
         can_merge: Callable[[Gpuva, Map], bool] | None = None,
     ) -> None:
+        if can_merge is not None and not callable(can_merge):
+            raise TypeError(f"can_merge is a {type(can_merge).__name__}; pass a function of (va, map)")
         flags = GpuVmFlags(flags)
         super().__init__(
             name,
@@ -201,6 +203,8 @@ class GpuVm(_core.Space):
 
         Raises:
             ValueError: the two shapes differ.
+            TypeError: not integers.
+            InvalidArgument: a negative number.
         """
         found: npt.NDArray[np.void] = _arrays().find_many(self, addrs, ranges)
         return found
