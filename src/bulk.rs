@@ -8,10 +8,10 @@ pub use stages::find_many;
 use stages::{Binds, run};
 
 use crate::memory::{Exhausted, reserve};
+use crate::object::Objects;
 use crate::plan::{self, Answers, Kind, Merge, Op, Sink};
 use crate::regions::{Region, Rule};
 use crate::space::{Change, Mapping, OpCounters, Space, USER_FLAGS};
-
 use crate::tree::{Entry, NONE};
 
 /// `drm_nouveau_vm_bind_op`, 40 bytes.
@@ -146,7 +146,7 @@ fn check_regions(space: &Space, request: &Request) -> Result<(), Refusal> {
 struct Recorder<'a> {
     out: &'a mut Vec<Record>,
     counts: &'a mut OpCounters,
-    handles: &'a crate::object::Objects,
+    handles: &'a Objects,
     request: u32,
     /// The handle that the request names.
     handle: u32,

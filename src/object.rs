@@ -129,6 +129,23 @@ impl Objects {
         id
     }
 
+    /// Keep the record although no mapping needs it yet.
+    pub fn hold(&mut self, id: u32) {
+        self.get_mut(id).users += 1;
+    }
+
+    /// End `hold`, or say that a mapping is gone.
+    #[inline(always)]
+    pub fn let_go(&mut self, id: u32) {
+        self.get_mut(id).users -= 1;
+        self.settle(id);
+    }
+
+    /// Records with a vm_bo.
+    pub fn with_vm_bo(&self) -> impl Iterator<Item = u32> + '_ {
+        self.ids().filter(|&id| self.get(id).refs > 0)
+    }
+
     /// Drop one reference of the vm_bo; true if that destroyed it and took it off its lists.
     #[inline(always)]
     pub fn put(&mut self, id: u32) -> bool {

@@ -152,6 +152,11 @@ impl Space {
         (entry.end() == addr && entry.slot != self.kernel).then_some(entry)
     }
 
+    pub fn kernel_node(&self) -> Option<Entry> {
+        let (addr, end) = self.kernel_range;
+        (self.kernel != NONE).then_some(Entry { addr, range: end - addr, slot: self.kernel })
+    }
+
     /// The mapping that begins exactly at `addr`.
     pub fn find_next(&self, addr: u64) -> Option<Entry> {
         self.tree.get(addr).filter(|entry| entry.slot != self.kernel)
@@ -275,8 +280,7 @@ impl Space {
         if linked {
             self.objects.put(object);
         }
-        self.objects.get_mut(object).users -= 1;
-        self.objects.settle(object);
+        self.objects.let_go(object);
     }
 
     /// A mapping has left the tree: unlink it and, unless it may have to come back, free its slot.
@@ -329,11 +333,10 @@ impl Space {
     }
 
     pub fn remove_kernel_node(&mut self) {
-        let (addr, end) = std::mem::take(&mut self.kernel_range);
-        let slot = std::mem::replace(&mut self.kernel, NONE);
-        if slot != NONE {
-            self.counters.mapped_bytes += end - addr;
-            self.remove(&Entry { addr, range: end - addr, slot });
+        if let Some(node) = self.kernel_node() {
+            (self.kernel, self.kernel_range) = (NONE, (0, 0));
+            self.counters.mapped_bytes += node.range;
+            self.remove(&node);
         }
     }
 

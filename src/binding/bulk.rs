@@ -167,10 +167,9 @@ impl Scratch {
         reserve(&mut self.pinned, self.named.len()).map_err(|exhausted| out_of_memory(py, exhausted))?;
         for (handle, object) in &self.named {
             let record = space.intern(object.bind(py));
+            space.core.objects.hold(record);
             let place = space.core.objects.get_mut(record);
-            self.pinned.push((record, place.handle));
-            place.users += 1;
-            place.handle = *handle;
+            self.pinned.push((record, std::mem::replace(&mut place.handle, *handle)));
         }
         for object in self.objects.iter_mut().filter(|object| **object != NONE) {
             *object = self.pinned[*object as usize].0;
@@ -181,12 +180,10 @@ impl Scratch {
     /// Let go of the batch's objects; after a failure they get their old handles back.
     fn release(&mut self, space: &mut Space, bound: bool) {
         for &(record, handle) in self.pinned.iter().rev() {
-            let place = space.core.objects.get_mut(record);
-            place.users -= 1;
             if !bound {
-                place.handle = handle;
+                space.core.objects.get_mut(record).handle = handle;
             }
-            space.core.objects.settle(record);
+            space.core.objects.let_go(record);
         }
         self.pinned.clear();
     }

@@ -57,8 +57,7 @@ pub fn init(
 pub fn close(slf: &Bound<'_, Space>) -> PyResult<bool> {
     Space::changing(slf, |space, py| {
         space.require_idle(py, "put")?;
-        let objects = &space.core.objects;
-        if space.core.len() > 0 || objects.ids().any(|id| objects.get(id).refs > 0) {
+        if space.core.len() > 0 || space.core.objects.with_vm_bo().next().is_some() {
             return Ok(false);
         }
         space.core.remove_kernel_node();
@@ -76,7 +75,7 @@ pub fn statistics(slf: &Bound<'_, Space>) -> PyResult<(HashMap<&'static str, u64
     for (start, end) in core.gaps.iter(&core.tree) {
         (holes, free) = (holes + 1, free + (end - start));
     }
-    let vm_bos = core.objects.ids().filter(|&id| core.objects.get(id).refs > 0).count();
+    let vm_bos = core.objects.with_vm_bo().count();
     let handles = space.handles.capacity() * size_of::<Option<Py<PyAny>>>();
     let leaves = core.tree.leaf_count();
     let numbers = [

@@ -7,16 +7,16 @@ use super::errors::{Class, U64, error_about};
 use super::gpuva::Gpuva;
 use super::space::Space;
 use crate::gaps::{Fit, Wanted};
-use crate::tree::NONE;
+use crate::tree::Entry;
 
-pub fn kernel_node(slf: &Bound<'_, Space>) -> PyResult<Option<Py<Gpuva>>> {
+/// The Python object of the mapping that `find` finds.
+#[inline]
+pub fn answer(
+    slf: &Bound<'_, Space>,
+    find: impl FnOnce(&Space) -> PyResult<Option<Entry>>,
+) -> PyResult<Option<Py<Gpuva>>> {
     let mut space = Space::writing(slf)?;
-    if space.core.kernel == NONE {
-        return Ok(None);
-    }
-    let addr = space.core.slot(space.core.kernel).addr;
-    let entry = space.core.tree.get(addr);
-    entry.map(|entry| space.handle(slf, &entry)).transpose()
+    find(&space)?.map(|entry| space.handle(slf, &entry)).transpose()
 }
 
 pub fn mappings(slf: &Bound<'_, Space>, addr: Option<U64>, range: Option<U64>) -> PyResult<MappingIterator> {
@@ -50,7 +50,8 @@ pub fn find_gap(
     core.gaps.find(&mut core.tree, &wanted, fit).ok_or_else(|| {
         let largest = core.gaps.largest(&mut core.tree);
         let message = format!(
-            "find_gap: no hole of {:#x} bytes at a multiple of {:#x} in [{start:#x}, {end:#x}); the largest hole of the space has {largest:#x}",
+            "find_gap: no hole of {:#x} bytes at a multiple of {:#x} in [{start:#x}, {end:#x}); \
+             the largest hole of the space has {largest:#x}",
             range.0, align.0
         );
         error_about(py, Class::NoSpace, message, range.0, largest)

@@ -83,7 +83,7 @@ impl Space {
     /// The mapping that stands for the kernel's reserved range, or None.
     #[getter]
     fn kernel_node(slf: &Bound<'_, Self>) -> PyResult<Option<Py<Gpuva>>> {
-        lookup::kernel_node(slf)
+        lookup::answer(slf, |space| Ok(space.core.kernel_node()))
     }
 
     fn __len__(&self) -> usize {
@@ -96,37 +96,31 @@ impl Space {
 
     /// The mapping at exactly `[addr, addr + range)`, or None (`drm_gpuva_find`). O(log n).
     fn find(slf: &Bound<'_, Self>, addr: U64, range: U64) -> PyResult<Option<Py<Gpuva>>> {
-        let mut space = Self::writing(slf)?;
-        let entry = space.core.find(addr.0, range.0);
-        entry.map(|entry| space.handle(slf, &entry)).transpose()
+        lookup::answer(slf, |space| Ok(space.core.find(addr.0, range.0)))
     }
 
     /// The lowest mapping that overlaps `[addr, addr + range)`, or None (`drm_gpuva_find_first`). O(log n).
     ///
     /// EINVAL: `range` is 0. A range that wraps is taken modulo 2**64, as the kernel does.
     fn find_first(slf: &Bound<'_, Self>, addr: U64, range: U64) -> PyResult<Option<Py<Gpuva>>> {
-        let mut space = Self::writing(slf)?;
-        let last = space.last_of(slf.py(), "find_first", addr.0, range.0)?;
-        let entry = space.core.first_touching(addr.0, last);
-        entry.map(|entry| space.handle(slf, &entry)).transpose()
+        lookup::answer(slf, |space| {
+            let last = space.last_of(slf.py(), "find_first", addr.0, range.0)?;
+            Ok(space.core.first_touching(addr.0, last))
+        })
     }
 
     /// The mapping that ends exactly at `addr`, or None (`drm_gpuva_find_prev`, made exact). O(log n).
     ///
     /// Never the kernel's node.
     fn find_prev(slf: &Bound<'_, Self>, addr: U64) -> PyResult<Option<Py<Gpuva>>> {
-        let mut space = Self::writing(slf)?;
-        let entry = space.core.find_prev(addr.0);
-        entry.map(|entry| space.handle(slf, &entry)).transpose()
+        lookup::answer(slf, |space| Ok(space.core.find_prev(addr.0)))
     }
 
     /// The mapping that begins exactly at `addr`, or None (`drm_gpuva_find_next`, made exact). O(log n).
     ///
     /// Never the kernel's node.
     fn find_next(slf: &Bound<'_, Self>, addr: U64) -> PyResult<Option<Py<Gpuva>>> {
-        let mut space = Self::writing(slf)?;
-        let entry = space.core.find_next(addr.0);
-        entry.map(|entry| space.handle(slf, &entry)).transpose()
+        lookup::answer(slf, |space| Ok(space.core.find_next(addr.0)))
     }
 
     /// Mappings in address order, the kernel's node included (`drm_gpuvm_for_each_va_range_safe`).
@@ -186,7 +180,8 @@ impl Space {
     /// Changes nothing: `Plan.apply` does. The map comes last; under a merging policy it may be larger than the
     /// request, or missing because all is mapped already. Locking: the VM's lock for writing, until the plan is
     /// applied or dropped. EINVAL: the range is empty, overflows, or lies outside the space or on the kernel's
-    /// node, or Regions.REQUIRED and it is inside no region; ENOSPC: it cuts a sparse region. O(log n + mappings overlapped).
+    /// node, or Regions.REQUIRED and it is inside no region; ENOSPC: it cuts a sparse region.
+    /// O(log n + mappings overlapped).
     #[pyo3(
         signature = (addr, range, obj = None, offset = U64(0), flags = Flags(0)),
         text_signature = "($self, addr, range, obj=None, offset=0, flags=0)"
@@ -303,8 +298,7 @@ impl Space {
     /// Every VmBo of the space.
     fn vm_bos(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<VmBo>>> {
         let mut space = Self::writing(slf)?;
-        let live = |&id: &u32| space.core.objects.get(id).refs > 0;
-        let ids: Vec<u32> = space.core.objects.ids().filter(live).collect();
+        let ids: Vec<u32> = space.core.objects.with_vm_bo().collect();
         ids.into_iter().map(|id| space.vm_bo(slf, id)).collect()
     }
 

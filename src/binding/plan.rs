@@ -338,7 +338,7 @@ impl Plan {
             let requested = plan.resolve(space, py);
             if requested != NONE {
                 // Held until the end: the driver may drop what else keeps it.
-                space.core.objects.get_mut(requested).users += 1;
+                space.core.objects.hold(requested);
             }
             space.core.open_journal();
             space.busy = Some("a plan is being stepped");
@@ -358,8 +358,7 @@ impl Plan {
                 plan.renew(space);
             }
             if requested != NONE {
-                space.core.objects.get_mut(requested).users -= 1;
-                space.core.objects.settle(requested);
+                space.core.objects.let_go(requested);
             }
             Ok(())
         })?;

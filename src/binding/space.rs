@@ -410,9 +410,9 @@ impl Space {
 
     /// Python objects and flags agree.
     pub fn check_handles(&self) -> Result<(), String> {
-        for (slot, va) in self.handles.iter().enumerate().filter(|(_, va)| va.is_some()) {
+        for (slot, _) in self.handles.iter().enumerate().filter(|(_, va)| va.is_some()) {
             let flags = self.core.slots[slot as u32].flags;
-            if va.is_some() && (flags & HANDLE == 0 || flags & (IN_TREE | LINKED) == 0) {
+            if flags & HANDLE == 0 || flags & (IN_TREE | LINKED) == 0 {
                 return Err(format!("slot {slot} has a Python object and flags {flags:#x}"));
             }
         }

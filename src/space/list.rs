@@ -21,48 +21,43 @@ impl Space {
         slot.flags |= LINKED;
     }
 
-    /// Take the slot out of its object's list; the reference stays with the slot until `drop_link`.
+    /// Take the slot out of its object's list; the reference stays with the slot until it is released.
     #[inline(always)]
     pub(super) fn unchain(&mut self, id: u32) {
         let Slot { object, prev, next, .. } = *self.slot(id);
-        let object = self.objects.get_mut(object);
-        object.linked -= 1;
-        if prev == NONE {
-            object.head = next;
-        } else {
-            self.slots[prev].next = next;
-        }
-        if next == NONE {
-            object.tail = prev;
-        } else {
-            self.slots[next].prev = prev;
-        }
+        self.objects.get_mut(object).linked -= 1;
+        self.point_around(id, next, prev);
     }
 
     /// Undo `unchain`, in exactly the reverse order of unchaining.
     pub(super) fn rechain(&mut self, id: u32) {
-        let Slot { object, prev, next, .. } = *self.slot(id);
+        self.objects.get_mut(self.slots[id].object).linked += 1;
+        self.point_around(id, id, id);
+    }
+
+    /// What stands before slot `id` in its list has `next` behind it now, what stands behind has `prev` before it.
+    #[inline(always)]
+    fn point_around(&mut self, id: u32, next: u32, prev: u32) {
+        let Slot { object, prev: before, next: behind, .. } = *self.slot(id);
         let object = self.objects.get_mut(object);
-        object.linked += 1;
-        if prev == NONE {
-            object.head = id;
+        if before == NONE {
+            object.head = next;
         } else {
-            self.slots[prev].next = id;
+            self.slots[before].next = next;
         }
-        if next == NONE {
-            object.tail = id;
+        if behind == NONE {
+            object.tail = prev;
         } else {
-            self.slots[next].prev = id;
+            self.slots[behind].prev = prev;
         }
     }
 
-    /// Unlink a mapping; true if its vm_bo lost its last reference.
-    pub fn unlink(&mut self, id: u32) -> bool {
+    /// Unlink a mapping, which may destroy its vm_bo.
+    pub fn unlink(&mut self, id: u32) {
         self.unchain(id);
         self.slot_mut(id).flags &= !LINKED;
         let object = self.slot(id).object;
-        let destroyed = self.objects.put(object);
+        self.objects.put(object);
         self.objects.settle(object);
-        destroyed
     }
 }

@@ -110,14 +110,13 @@ impl Tree {
         if node.parent != NONE {
             let parent = self.inner(node.parent);
             let index = parent.index_of(node.lo);
-            for right in
-                [index + 1, index].into_iter().filter(|&right| right > 0 && right < parent.len as usize)
-            {
-                let pair = (parent.children[right - 1], parent.children[right]);
-                let sibling = if pair.0 == leaf { pair.1 } else { pair.0 };
-                if self.leaf(sibling).len as usize <= LEAF_CAP - LEAF_ROOM {
-                    return self.balance(pair.0, pair.1, right);
-                }
+            let has_room = |&(a, b, _): &(u32, u32, usize)| {
+                let sibling = if a == leaf { b } else { a };
+                self.leaf(sibling).len as usize <= LEAF_CAP - LEAF_ROOM
+            };
+            let pair = parent.pairs_of(index).find(has_room);
+            if let Some((a, b, right)) = pair {
+                return self.balance(a, b, right);
             }
         }
         let (len, keys) = (node.len as usize, &node.keys);

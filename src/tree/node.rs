@@ -164,6 +164,12 @@ impl Inner {
         &self.children[..self.len as usize]
     }
 
+    /// The pairs of neighbours that child `index` is one of, and where the right one is; the pair to its right first.
+    pub fn pairs_of(&self, index: usize) -> impl Iterator<Item = (u32, u32, usize)> + '_ {
+        let rights = [index + 1, index].into_iter().filter(|&right| right > 0 && right < self.len as usize);
+        rights.map(|right| (self.children[right - 1], self.children[right], right))
+    }
+
     /// Put `child`, which starts at `key`, behind child `index - 1`; `index` is at least 1.
     pub fn insert_child(&mut self, index: usize, key: u64, child: u32) {
         let len = self.len as usize;

@@ -18,13 +18,12 @@ impl Tree {
         }
         let siblings = self.inner(parent);
         let index = siblings.index_of(node.lo);
-        for right in
-            [index + 1, index].into_iter().filter(|&right| right > 0 && right < siblings.len as usize)
-        {
-            let (a, b) = (siblings.children[right - 1], siblings.children[right]);
-            if self.leaf(a).len as usize + self.leaf(b).len as usize <= LEAF_MERGED {
-                return self.merge_leaves(a, b, right);
-            }
+        let fits = |&(a, b, _): &(u32, u32, usize)| {
+            self.leaf(a).len as usize + self.leaf(b).len as usize <= LEAF_MERGED
+        };
+        let pair = siblings.pairs_of(index).find(fits);
+        if let Some((a, b, right)) = pair {
+            return self.merge_leaves(a, b, right);
         }
         if len == 0 {
             self.unlink_leaf(leaf);
@@ -100,13 +99,12 @@ impl Tree {
         let parent = inner.parent;
         let siblings = self.inner(parent);
         let index = siblings.index_of(inner.lo);
-        for right in
-            [index + 1, index].into_iter().filter(|&right| right > 0 && right < siblings.len as usize)
-        {
-            let (a, b) = (siblings.children[right - 1], siblings.children[right]);
-            if self.inner(a).len as usize + self.inner(b).len as usize <= INNER_MERGED {
-                return self.merge_inners(a, b, right);
-            }
+        let fits = |&(a, b, _): &(u32, u32, usize)| {
+            self.inner(a).len as usize + self.inner(b).len as usize <= INNER_MERGED
+        };
+        let pair = siblings.pairs_of(index).find(fits);
+        if let Some((a, b, right)) = pair {
+            self.merge_inners(a, b, right);
         }
     }
 
