@@ -10,6 +10,9 @@ from __future__ import annotations
 import errno
 from typing import ClassVar
 
+ERRNO_NAMES = {**errno.errorcode, errno.EDEADLK: "EDEADLK", errno.EOPNOTSUPP: "EOPNOTSUPP"}
+"""Names of numbers; where two names share one, the one that DRM uses."""
+
 
 class GpuvmError(OSError):
     """A call was refused and nothing was changed.
@@ -39,7 +42,7 @@ class GpuvmError(OSError):
         return type(self), (self.strerror, self.value, self.bound, self.request)
 
     def __str__(self) -> str:
-        return f"{self.strerror} [{errno.errorcode[self.code]}]"
+        return f"{self.strerror} [{ERRNO_NAMES[self.code]}]"
 
 
 class InvalidArgument(GpuvmError):
@@ -82,6 +85,46 @@ class Busy(GpuvmError):
     """The object is in use in a way that forbids this call now."""
 
     code = errno.EBUSY
+
+
+class Contended(GpuvmError):
+    """Somebody older holds the lock: unlock everything, take this lock first, then begin again."""
+
+    code = errno.EDEADLK
+
+
+class AlreadyLocked(GpuvmError):
+    """This acquire context holds the lock already, perhaps for another object that shares the reservation."""
+
+    code = errno.EALREADY
+
+
+class Interrupted(GpuvmError):
+    """The wait was interrupted; what the caller held before it is still held."""
+
+    code = errno.EINTR
+
+
+class TimedOut(GpuvmError):
+    """The time was up before what was waited for happened."""
+
+    code = errno.ETIME
+
+
+class BadFile(GpuvmError):
+    """No such file descriptor."""
+
+    code = errno.EBADF
+
+
+class NotSupported(GpuvmError):
+    """The driver brought no hook for this."""
+
+    code = errno.EOPNOTSUPP
+
+
+class LockdepError(AssertionError):
+    """The lock validator found a locking rule broken: a bug in the caller. The message is the report."""
 
 
 class CheckFailed(AssertionError):
