@@ -1,0 +1,72 @@
+"""Lines: steps between the lines of chosen modules, for code that shares data without a lock."""
+
+from __future__ import annotations
+
+import ast
+from _thread import LockType, get_ident
+from collections.abc import Callable
+from inspect import getsource
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+from gpuvm.sync import task
+
+
+class Lines:
+    """A trace function that makes a step before each line of some modules.
+
+    Raw locks, which guard a few lines there, would really block whoever meets one that is held. So a thread
+    that comes to a ``with`` statement of such a lock sleeps here until the holder has left.
+
+    Args:
+        modules: where steps are wanted.
+        step: perhaps another thread goes on.
+    """
+
+    def __init__(self, modules: tuple[ModuleType, ...], step: Callable[[], None]) -> None:
+        self._step = step
+        self._files = {module.__file__ for module in modules}
+        self._guards: dict[tuple[str | None, int], CodeType] = {}
+        """By file and line what a ``with`` statement there enters."""
+        for module in modules:
+            for node in ast.walk(ast.parse(getsource(module))):
+                if isinstance(node, ast.With):
+                    expression = ast.Expression(node.items[0].context_expr)
+                    self._guards[module.__file__, node.lineno] = compile(expression, "<guard>", "eval")
+        self._holders: dict[LockType, int] = {}
+        self._waiting: dict[LockType, list[task.Waiter]] = {}
+        self._left: dict[int, LockType] = {}
+        """By thread the guard that it is about to let go."""
+
+    def trace(
+        self, frame: FrameType, event: str, _arg: object
+    ) -> Callable[[FrameType, str, Any], Any] | None:
+        """For ``sys.settrace``."""
+        if frame.f_code.co_filename not in self._files or task.preempt is None:
+            return None
+        left = self._left.pop(get_ident(), None)
+        if left is not None:
+            for waiter in self._waiting.pop(left, ()):
+                waiter.wake()
+        if event == "line":
+            expression = self._guards.get((frame.f_code.co_filename, frame.f_lineno))
+            guard = None if expression is None else eval(expression, frame.f_globals, frame.f_locals)
+            if isinstance(guard, LockType):
+                self._meet(guard)
+            else:
+                self._step()
+        return self.trace
+
+    def _meet(self, guard: LockType) -> None:
+        """Enter or leave: the line of a ``with`` statement comes up both times."""
+        me = get_ident()
+        if self._holders.get(guard) == me:
+            del self._holders[guard]
+            self._left[me] = guard
+            return
+        self._step()
+        while guard.locked():
+            waiter = task.Waiter()
+            self._waiting.setdefault(guard, []).append(waiter)
+            waiter.wait()
+        self._holders[guard] = me
