@@ -11,13 +11,13 @@ from __future__ import annotations
 import errno
 import itertools
 import warnings
-import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from gpuvm.errors import CheckFailed, InvalidArgument
 from gpuvm.sync import lockdep, task
+from gpuvm.sync.unraisable import report
 
 U64_MAX: Final = 2**64 - 1
 MAX_ERRNO: Final = 4095
@@ -232,7 +232,7 @@ class Fence:
             try:
                 callback(self)
             except Exception as error:
-                _report(error, f"callback {callback!r} of {self!r}")
+                report(error, f"callback {callback!r} of {self!r}")
             except BaseException as error:  # somebody ends the program; the others still must not hang
                 stopped = error
         if stopped is not None:
@@ -417,28 +417,6 @@ class Fence:
             state = "signalled"
         name = f"{self.driver}/{self.timeline}" if self.timeline else self.driver
         return f"<{type(self).__name__} {name} {self.context}:{self.seqno} {state}>"
-
-
-def _report(error: Exception, where: str) -> None:
-    """Hand an exception that has no caller to ``sys.unraisablehook``.
-
-    Only the interpreter can make the hook's argument. It does so for a weak reference's callback that raises.
-    """
-
-    class Raises:
-        def __call__(self, _reference: object) -> None:
-            raise error
-
-        def __repr__(self) -> str:
-            return where
-
-    class Gone:
-        __slots__ = ("__weakref__",)
-
-    gone = Gone()
-    reference = weakref.ref(gone, Raises())
-    del gone
-    del reference
 
 
 _stub = Fence(0, 0, driver="stub")

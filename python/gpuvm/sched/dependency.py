@@ -1,0 +1,40 @@
+"""What a job waits for before it runs."""
+
+from __future__ import annotations
+
+from gpuvm.sync.fence import Fence
+
+
+class Dependencies:
+    """Fences, of each context only the latest: it is signalled after those before it.
+
+    Locking: the thread that makes the job until it is armed, the worker from then on.
+
+    Source: ``drm_sched_job_add_dependency``.
+    """
+
+    __slots__ = ("_latest",)
+
+    def __init__(self) -> None:
+        self._latest: dict[int, Fence] = {}
+
+    def add(self, fence: Fence) -> None:
+        """Wait for this one too, unless a later one of its context is there or it is signalled."""
+        if fence.signalled:
+            return
+        known = self._latest.get(fence.context)
+        if known is None or fence.is_later(known):
+            self._latest[fence.context] = fence
+
+    def take(self) -> Fence | None:
+        """Remove one, the first that was added; None if none is left."""
+        latest = self._latest
+        return latest.pop(next(iter(latest))) if latest else None
+
+    def left(self) -> tuple[Fence, ...]:
+        """Those not taken yet."""
+        return tuple(self._latest.values())
+
+    def all_signalled(self) -> bool:
+        """True if there is nothing left to wait for."""
+        return all(fence.signalled for fence in self._latest.values())

@@ -1,0 +1,46 @@
+"""The fence that tells that a job is done, and what others have to know of the job behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpuvm.sync.fence import Fence
+
+if TYPE_CHECKING:
+    from gpuvm.sched.worker import Worker
+
+
+class FinishedFence(Fence):
+    """Signalled when the job is done, with the error of the hardware's fence (``drm_sched_fence.finished``).
+
+    A deadline asked of it is passed on to the hardware's fence, as soon as there is one.
+
+    Attributes:
+        scheduled: its other half, signalled when the job was given to the hardware.
+        worker: of the scheduler that runs the job; None before it is armed and once it is done.
+        parent: the hardware's fence, as long as it is waited for.
+
+    ``Job.arm`` sets these.
+
+    Source: ``drivers/gpu/drm/scheduler/sched_fence.c``.
+    """
+
+    __slots__ = ("parent", "scheduled", "worker")
+
+    scheduled: Fence
+    worker: Worker | None
+    parent: Fence | None
+
+    def follow(self, parent: Fence) -> None:
+        """The hardware has the job, and ``parent`` stands for it (``drm_sched_fence_set_parent``)."""
+        self.parent = parent
+        deadline = self._deadline
+        if deadline is not None:
+            parent.set_deadline(deadline)
+
+    def set_deadline(self, deadline: int) -> None:
+        """Hint, passed on to the hardware (``drm_sched_fence_set_deadline_finished``)."""
+        super().set_deadline(deadline)
+        parent = self.parent
+        if parent is not None:
+            parent.set_deadline(deadline)

@@ -1,0 +1,310 @@
+"""Job: a piece of work for the hardware, and its way through the scheduler (``struct drm_sched_job``)."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from gpuvm.errors import Busy, InvalidArgument, NotFound
+from gpuvm.sched.dependency import Dependencies
+from gpuvm.sched.fence import FinishedFence
+from gpuvm.sched.run_queue import guard
+from gpuvm.sync import task
+from gpuvm.sync.fence import Fence
+
+if TYPE_CHECKING:
+    from gpuvm.sched.entity import Entity
+    from gpuvm.sched.worker import Worker
+
+
+class JobState(Enum):
+    """Where a job is. Of the way to FREED, either RUNNING or KILLED is a part."""
+
+    INITIALISED = "initialised"
+    """It is being made: dependencies can be added."""
+    ARMED = "armed"
+    """It has its fences and its place in the entity's queue, and must be pushed."""
+    QUEUED = "queued"
+    """It waits for its dependencies, for its turn, for credits."""
+    RUNNING = "running"
+    """It was given to the hardware, or is being given; perhaps it is done and not freed yet."""
+    KILLED = "killed"
+    """Its entity was killed; it waits for its dependencies and for the job before it."""
+    FREED = "freed"
+    """It is done, and ``free_job`` was called."""
+    CLEANED_UP = "cleaned up"
+    """It was given up before it was armed."""
+
+
+INITIALISED: Final = JobState.INITIALISED
+ARMED: Final = JobState.ARMED
+QUEUED: Final = JobState.QUEUED
+RUNNING: Final = JobState.RUNNING
+KILLED: Final = JobState.KILLED
+FREED: Final = JobState.FREED
+CLEANED_UP: Final = JobState.CLEANED_UP
+
+_stamps = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatistics:
+    """A snapshot of one job."""
+
+    state: JobState
+    credits: int
+    dependencies: int
+    """Fences that it still has to look at."""
+    scheduled_at: int | None
+    """When it was given to the hardware, ns of ``task.now``."""
+    finished_at: int | None
+    """When it was done."""
+    error: int
+
+
+class Job:
+    """Work that is pushed to an entity and given to the hardware in its turn. Drivers subclass it.
+
+    ``Job(entity)``, ``add_dependency``, ``arm()``, publish ``finished`` where others find it, ``push()``. The
+    order in which jobs of an entity are armed is the order in which they are run: ``arm`` takes the place
+    in the queue, so no lock need be held until ``push``. Jobs behind one that is armed wait for it to be
+    pushed.
+
+    Locking: one thread until it is pushed; then it belongs to the scheduler.
+
+    Args:
+        entity: whose job it is.
+        credits: how much of the scheduler's limit it takes while it runs, at least 1. More than the limit of
+            one of the entity's schedulers is cut down to it, with a ``RuntimeWarning``.
+
+    Attributes:
+        parent: the hardware's fence. While the scheduler is stopped, a driver that gave the job to the
+            hardware again sets the new one here.
+
+    Raises:
+        InvalidArgument: ``credits`` is less than 1.
+        NotFound: the entity was killed.
+
+    Source: ``drm_sched_job_init``.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_begun",
+        "_dependencies",
+        "_ended",
+        "_error",
+        "_finished",
+        "_on_ring",
+        "_previous",
+        "_ready",
+        "_scheduled",
+        "_stamp",
+        "_state",
+        "_waits_for",
+        "_worker",
+        "credits",
+        "entity",
+        "parent",
+    )
+
+    _worker: Worker
+    _scheduled: Fence
+    _finished: FinishedFence
+    _ready: bool
+    """Nothing is left of the dependencies."""
+    _stamp: int
+    """When it was pushed, compared with other jobs."""
+
+    def __init__(self, entity: Entity, credits: int = 1) -> None:
+        if credits < 1:
+            raise InvalidArgument(f"Job: credits is {credits}; a job takes at least 1", credits, 1)
+        if entity.stopped:
+            raise NotFound(f"Job: {entity!r} was killed and takes no more jobs; make a new entity", entity)
+        if credits > entity.credit_limit:
+            warnings.warn(
+                f"Job: {credits} credits are more than the scheduler's limit and cut down to it, "
+                f"{entity.credit_limit}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            credits = entity.credit_limit
+        self.entity = entity
+        self.credits = credits
+        self.parent: Fence | None = None
+        self._state = INITIALISED
+        self._dependencies: Dependencies | None = None
+        self._waits_for: Fence | None = None
+        """The dependency whose callback will go on with the others."""
+        self._on_ring: Dependencies | None = None
+        """Those of which only ``scheduled`` was waited for."""
+        self._previous: Fence | None = None
+        """``finished`` of the job before it, once it was taken out of the queue."""
+        self._ended = False
+        """It is known how it ends."""
+        self._error = 0
+        """With which errno; 0 without."""
+        self._begun = 0
+        """When it was taken out of the queue, if anybody times it."""
+
+    # -- looking
+
+    @property
+    def state(self) -> JobState:
+        """Where it is."""
+        return self._state
+
+    @property
+    def scheduled(self) -> Fence:
+        """Signalled when it was given to the hardware, or killed.
+
+        Raises:
+            InvalidArgument: it is not armed, so there is none yet.
+        """
+        self._require_armed("scheduled")
+        return self._scheduled
+
+    @property
+    def finished(self) -> Fence:
+        """Signalled when it is done.
+
+        Raises:
+            InvalidArgument: it is not armed, so there is none yet.
+        """
+        self._require_armed("finished")
+        return self._finished
+
+    @property
+    def dependencies(self) -> tuple[Fence, ...]:
+        """What it still has to look at, besides the one it waits for now."""
+        return self._dependencies.left() if self._dependencies is not None else ()
+
+    # -- making
+
+    def add_dependency(self, fence: Fence) -> None:
+        """Do not run before ``fence`` is signalled. Its error does not keep the job from being run.
+
+        Of each context only the latest is kept, and none that is signalled. To wait for a reservation, add
+        what it answers for the usage in question; for a sync object, the fence of the point.
+
+        Raises:
+            Busy: the job is armed.
+            InvalidArgument: it was cleaned up.
+
+        Source: ``drm_sched_job_add_dependency``.
+        """
+        self._require_unarmed("add_dependency")
+        if self._dependencies is None:
+            self._dependencies = Dependencies()
+        self._dependencies.add(fence)
+
+    def arm(self) -> None:
+        """Make the fences and take the next place in the entity's queue: the point of no return.
+
+        An entity of several schedulers that is idle chooses the one with the fewest jobs now.
+
+        Raises:
+            Busy: it is armed already.
+            InvalidArgument: it was cleaned up.
+            NotFound: the entity was killed; nothing was changed, clean the job up.
+
+        Source: ``drm_sched_job_arm``.
+        """
+        if self._state is not INITIALISED:
+            self._require_unarmed("arm")
+        if task.preempt is not None:
+            task.preempt()
+        entity = self.entity
+        scheduled = self._scheduled = Fence(entity.context, 0, driver="sched", timeline=entity.name)
+        finished = self._finished = FinishedFence(entity.context + 1, 0, driver="sched", timeline=entity.name)
+        finished.scheduled = scheduled
+        finished.parent = None
+        if not entity._enqueue(self, scheduled, finished):
+            raise NotFound(f"arm: {entity!r} was killed and takes no more jobs; clean the job up", entity)
+
+    def push(self) -> None:
+        """Leave it to the scheduler. If the entity was killed since it was armed, it is killed as those were.
+
+        Raises:
+            InvalidArgument: it is not armed.
+            Busy: it was pushed before.
+
+        Source: ``drm_sched_entity_push_job``.
+        """
+        if self._state is not ARMED:
+            raise self._unpushable()
+        if task.preempt is not None:
+            task.preempt()
+        entity = self.entity
+        stamp = self._stamp = next(_stamps)
+        with guard:
+            self._state = QUEUED
+            stopped = entity.stopped
+            first = not stopped and entity._queue[0] is self
+            if first:
+                entity._join_run_queue(stamp)
+        if first:
+            self._worker.bell.ring()
+        elif stopped:
+            entity._kill_queued()
+
+    def cleanup(self) -> None:
+        """Give it up instead of arming it.
+
+        Raises:
+            Busy: it is armed; push it.
+            InvalidArgument: it was cleaned up already.
+
+        Source: ``drm_sched_job_cleanup``.
+        """
+        self._require_unarmed("cleanup")
+        self._state = CLEANED_UP
+        self._dependencies = None
+
+    # -- on the way
+
+    def _hardware_done(self, fence: Fence) -> None:
+        """Callback of the hardware's fence."""
+        self._worker.end(self, fence.error)
+
+    def _dependency_signalled(self, _fence: Fence) -> None:
+        """Callback of a dependency. The worker looks at the others."""
+        self._worker.look_again(self)
+
+    # -- the rest
+
+    def _require_unarmed(self, call: str) -> None:
+        if self._state is INITIALISED:
+            return
+        if self._state is CLEANED_UP:
+            raise InvalidArgument(f"{call}: {self!r} was cleaned up; make a new job", self._state)
+        raise Busy(f"{call}: {self!r} is armed, from where there is no way back", self._state, INITIALISED)
+
+    def _require_armed(self, what: str) -> None:
+        if self._state is INITIALISED or self._state is CLEANED_UP:
+            raise InvalidArgument(f"{what}: {self!r} has no fences before arm()", self._state, ARMED)
+
+    def _unpushable(self) -> Busy | InvalidArgument:
+        if self._state is INITIALISED or self._state is CLEANED_UP:
+            return InvalidArgument(f"push: {self!r} is not armed; arm() it before", self._state, ARMED)
+        return Busy(f"push: {self!r} was pushed before; a job is pushed once", self._state, ARMED)
+
+    def statistics(self) -> JobStatistics:
+        """Where it is, and when it got there."""
+        armed = self._state is not INITIALISED and self._state is not CLEANED_UP
+        return JobStatistics(
+            self._state,
+            self.credits,
+            len(self.dependencies) + (self._waits_for is not None),
+            self._scheduled.timestamp if armed else None,
+            self._finished.timestamp if armed else None,
+            self._finished.error if armed else 0,
+        )
+
+    def __repr__(self) -> str:
+        armed = self._state is not INITIALISED and self._state is not CLEANED_UP
+        number = f" #{self._finished.seqno}" if armed else ""
+        return f'<{type(self).__name__}{number} of entity "{self.entity.name}", {self._state.value}>'

@@ -1,0 +1,364 @@
+"""The worker: one thread for each scheduler, which takes jobs out of the queues, runs them and frees them.
+
+Who wants something of it leaves a note (an entity in the run queue, a job in ``done`` or ``woken``) and
+rings. Notes come from callbacks of fences too, which run anywhere, in finalizers even; so leaving one takes
+no lock.
+"""
+
+from __future__ import annotations
+
+import errno
+from _thread import get_ident
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from gpuvm.errors import GpuvmError
+from gpuvm.sched.backend import SchedulerBackend, call, overrides
+from gpuvm.sched.dependency import Dependencies
+from gpuvm.sched.doorbell import Doorbell
+from gpuvm.sched.fence import FinishedFence
+from gpuvm.sched.job import FREED, KILLED, QUEUED, RUNNING, Job
+from gpuvm.sched.run_queue import Policy, RunQueue, guard
+from gpuvm.sync import lockdep, task
+from gpuvm.sync.fence import Fence
+from gpuvm.sync.mutex import Mutex
+from gpuvm.sync.unraisable import report
+
+if TYPE_CHECKING:
+    from gpuvm.sched.entity import Entity
+    from gpuvm.sched.watchdog import Watchdog
+
+RUN_CLASS: Final = lockdep.lock_class("sched_run")
+FREE_CLASS: Final = lockdep.lock_class("sched_free")
+
+
+class Worker:
+    """A scheduler's thread, its queues and its books.
+
+    ``guard`` protects the run queues, the states of jobs, and everything marked *books* here.
+    ``run_lock`` is held over ``prepare_job`` and ``run_job``, ``free_lock`` over ``free_job``: to get one
+    is to know that the callback has returned. Order: neither inside the other.
+
+    Source: ``drm_sched_run_job_work``, ``drm_sched_free_job_work``.
+    """
+
+    def __init__(
+        self, backend: SchedulerBackend[Any], name: str, credit_limit: int, policy: Policy, in_order: bool
+    ) -> None:
+        self.run_job = backend.run_job
+        self.free_job = backend.free_job
+        self.prepare = backend.prepare_job if overrides(backend, "prepare_job") else None
+        self.credit_limit = credit_limit
+        self.in_order = in_order
+        self.queue = RunQueue(policy)
+        self.run_lock = Mutex(f"{name} run", RUN_CLASS)
+        self.free_lock = Mutex(f"{name} free", FREE_CLASS)
+        self.watchdog: Watchdog | None = None
+
+        self.in_flight: deque[Job] = deque()
+        """Books: jobs taken out and not freed, the oldest first."""
+        self.killed: dict[Job, None] = {}
+        """Books: jobs killed and not freed."""
+        self.credits_used = 0
+        """Books: by the jobs in flight."""
+        self.outstanding = 0
+        """Books: jobs armed and not freed."""
+        self.freed = 0
+        """Books: jobs freed so far."""
+        self.handling: Job | None = None
+        """Books: the job that is with ``prepare_job`` or ``run_job``."""
+        self.timing_out: Job | None = None
+        """Books: the job that is with ``timedout_job``; it is not freed meanwhile."""
+        self.done_late: Job | None = None
+        """Books: the same, once it is done."""
+        self.oldest_since = 0
+        """Books: when the job before the oldest was done, or the watchdog wound up again."""
+        self.paused = False
+        """Books: no callbacks, until it is started again."""
+        self.closing = False
+        """Books: to end once nothing is outstanding."""
+
+        self.done: deque[Job] = deque()
+        """Notes: jobs whose finished fence is signalled."""
+        self.woken: deque[Job] = deque()
+        """Notes: jobs whose dependencies are to be looked at again."""
+        self.bell = Doorbell()
+        """Rung by whoever left a note."""
+        self._ident = 0
+        self._thread = task.start(f"{name} worker", self._run)
+
+    # -- for everybody
+
+    def look_again(self, job: Job) -> None:
+        """The dependencies of ``job`` are to be looked at again. Any thread."""
+        self.woken.append(job)
+        self.bell.ring()
+
+    def end(self, job: Job, error: int) -> None:
+        """It is known how ``job`` ends; whoever learns of it first calls this, and only that one. Any thread.
+
+        An entity's fences are signalled in order, whatever the hardware does: who waits for the last job of
+        an entity waits for those before it too. So perhaps it has to wait for them.
+        """
+        job._error = error
+        job._ended = True
+        previous, on_ring = job._previous, job._on_ring
+        if (previous is None or previous.signalled) and (on_ring is None or on_ring.all_signalled()):
+            self._complete(job)
+        else:
+            self.look_again(job)
+
+    def _complete(self, job: Job) -> None:
+        """Signal what others wait for, and have the job freed."""
+        finished = job._finished
+        if job._error:
+            finished.set_error(job._error)
+        job._previous = None
+        finished.worker = finished.parent = None
+        finished.signal()
+        self.done.append(job)
+        self.bell.ring()
+
+    def is_current(self) -> bool:
+        """True in the worker's own thread, that is, in most callbacks."""
+        return get_ident() == self._ident
+
+    def wait_for_callback_of(self, entity: Entity) -> None:
+        """Sleep while ``prepare_job`` or ``run_job`` has a job of this entity in hand."""
+        with guard:
+            job = self.handling
+            busy = job is not None and job.entity is entity
+        if busy and not self.is_current():
+            with self.run_lock:
+                pass
+
+    def quiesce(self) -> None:
+        """Sleep until the callbacks that the worker was in have returned. It is paused."""
+        with self.run_lock:
+            pass
+        with self.free_lock:
+            pass
+
+    def join(self) -> None:
+        """Sleep until the thread has ended."""
+        self._thread.join()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        self._ident = get_ident()
+        while True:
+            self.bell.clear()
+            if self.done:
+                self._free_done()
+            if self._step():
+                continue
+            if self.closing and not self.outstanding:
+                return
+            self.bell.sleep()
+
+    def _step(self) -> bool:
+        """Run one job, or find out that it must wait; False if there is nothing to do."""
+        self.run_lock.lock()
+        try:
+            if self.paused:
+                return False
+            while self.woken:
+                self._look_at(self.woken.popleft())
+            job = self._take()
+            if job is None:
+                return False
+            if job._state is RUNNING:
+                self._run_job(job)
+            else:
+                self._settle(job, self._resolve(job))
+            return True
+        finally:
+            self.run_lock.unlock()
+
+    # -- choosing a job
+
+    def _take(self) -> Job | None:
+        """Whose turn it is. It is RUNNING then; if still QUEUED, its dependencies are to be looked at first.
+
+        A job for which there are not enough credits keeps all others waiting, those of lower priority too.
+        """
+        watchdog = self.watchdog
+        wind_up = False
+        with guard:
+            entity = self.queue.first()
+            if entity is None:
+                return None
+            queue = entity._queue
+            job = queue[0]
+            if job._ready:
+                if job.credits > self.credit_limit - self.credits_used:
+                    return None
+                entity._leave_run_queue()
+                queue.popleft()
+                job._previous = entity.last_scheduled
+                entity.last_scheduled = job._finished
+                if queue and queue[0]._state is QUEUED:
+                    entity._join_run_queue(queue[0]._stamp)
+                job._state = RUNNING
+                self.in_flight.append(job)
+                self.credits_used += job.credits
+                if watchdog is not None:
+                    job._begun = task.now()
+                    wind_up, watchdog.idle = watchdog.idle, False
+            self.handling = job
+        if watchdog is not None and wind_up:
+            watchdog.bell.ring()
+        return job
+
+    # -- dependencies
+
+    def _resolve(self, job: Job) -> bool:
+        """Find something that the job must wait for; True if there is nothing left."""
+        waits_for = job._waits_for
+        if waits_for is not None and not waits_for.signalled:
+            return False  # its callback will come
+        while True:
+            fence = job._waits_for = self._next_dependency(job)
+            if fence is None:
+                return True
+            if fence.add_callback(job._dependency_signalled):
+                return False
+
+    def _next_dependency(self, job: Job) -> Fence | None:
+        """Before it runs, its dependencies. Before it ends, what was pipelined too, and the job before."""
+        queued = job._state is QUEUED
+        fence = job._dependencies.take() if job._dependencies is not None else None
+        if fence is not None:
+            return self._pipelined(job, fence) if queued else fence
+        if queued:
+            return self._ask_driver(job)
+        fence = job._on_ring.take() if job._on_ring is not None else None
+        if fence is None:
+            fence, job._previous = job._previous, None
+        return fence
+
+    def _pipelined(self, job: Job, fence: Fence) -> Fence:
+        """What to wait for in place of ``fence`` before ``job`` is run.
+
+        If this scheduler is one ring, which executes in the order in which it is given jobs, it is enough
+        that the other job was given to it before. It is not if jobs may go to different queues.
+        """
+        if not self.in_order or not isinstance(fence, FinishedFence) or fence.dont_pipeline:
+            return fence
+        if fence.worker is not self:
+            return fence
+        if job._on_ring is None:
+            job._on_ring = Dependencies()
+        job._on_ring.add(fence)
+        return fence.scheduled
+
+    def _ask_driver(self, job: Job) -> Fence | None:
+        if self.prepare is None:
+            return None
+        try:
+            fence = call(self.prepare, job)
+            return None if fence is None else self._pipelined(job, fence)
+        except Exception as error:
+            report(error, f"prepare_job of {job!r}")
+            return None
+
+    def _settle(self, job: Job, ready: bool) -> None:
+        """The first job of an entity whose turn it was either may be run now, or lets the others go first."""
+        with guard:
+            self.handling = None
+            if ready:
+                job._ready = True
+            elif job.entity._turns and job._state is QUEUED:
+                job.entity._leave_run_queue()
+
+    def _look_at(self, job: Job) -> None:
+        """A fence that the job waited for is signalled, or it was killed, or it has to wait for its end."""
+        with guard:
+            queued = job._state is QUEUED and not job._ready
+            if queued:
+                self.handling = job
+        if not queued and (not job._ended or job._finished.signalled):
+            return
+        nothing_left = self._resolve(job)
+        with guard:
+            self.handling = None
+            if job._state is QUEUED and nothing_left:
+                job._ready = True
+                if not (job.entity._turns or job.entity.stopped):
+                    job.entity._join_run_queue(job._stamp)
+        if nothing_left and not queued:
+            if job._state is KILLED:
+                job._scheduled.signal()
+            self._complete(job)
+
+    # -- running
+
+    def _run_job(self, job: Job) -> None:
+        finished = job._finished
+        if job.entity.guilty:
+            finished.set_error(errno.ECANCELED)
+        fence: Fence | None = None
+        error = 0
+        try:
+            fence = call(self.run_job, job)
+            if fence is not None and not isinstance(fence, Fence):
+                fence = None
+                raise TypeError("run_job must return the hardware's fence, or None if the job is done")
+        except GpuvmError as refusal:
+            error = refusal.errno or errno.EIO
+        except Exception as failure:
+            error = errno.EIO
+            report(failure, f"run_job of {job!r}")
+        self.handling = None
+        if fence is None:
+            job._scheduled.signal()
+            self.end(job, error)
+            return
+        job.parent = fence
+        finished.follow(fence)
+        job._scheduled.signal()
+        if not fence.add_callback(job._hardware_done):
+            self.end(job, fence.error)
+
+    # -- freeing
+
+    def _free_done(self) -> None:
+        """Free the jobs that are done."""
+        self.free_lock.lock()
+        try:
+            while self.done and not self.paused:
+                self._free(self.done.popleft())
+        finally:
+            self.free_lock.unlock()
+
+    def _free(self, job: Job) -> None:
+        with guard:
+            if job is self.timing_out:
+                self.done_late = job
+                return
+            if job._state is RUNNING:
+                self._leave_flight(job)
+            else:
+                del self.killed[job]
+            job._state = FREED
+            self.outstanding -= 1
+            self.freed += 1
+        try:
+            call(self.free_job, job)
+        except Exception as error:
+            report(error, f"free_job of {job!r}")
+
+    def _leave_flight(self, job: Job) -> None:
+        in_flight = self.in_flight
+        if in_flight[0] is job:
+            in_flight.popleft()
+            if self.watchdog is not None:
+                self.note_end_of_oldest(job)
+        else:
+            in_flight.remove(job)
+        self.credits_used -= job.credits
+
+    def note_end_of_oldest(self, job: Job) -> None:
+        """The oldest job is done, or almost: from here on the next is timed. Under ``guard``."""
+        self.oldest_since = max(self.oldest_since, job._finished.timestamp or task.now())
