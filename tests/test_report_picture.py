@@ -19,15 +19,15 @@ from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.replay import Replay
 from gpuvm.trace.session import Bo
 from gpuvm.trace.snapshot import object_number
-from gpuvm.va import Gpuva, GpuVm, Regions
+from gpuvm.va import Gpuva, GpuvaManager, Regions
 from tracefile import bind, gem_new, op, text_of, vm_init
 
 PAGE = 0x1000
 
 
-def space(*mappings: tuple[int, int, int], size: int = 1 << 47, node: tuple[int, int] | None = None) -> GpuVm:
+def space(*mappings: tuple[int, int, int], size: int = 1 << 47, node: tuple[int, int] | None = None) -> GpuvaManager:
     """A space with ``(addr, range, bo)`` mapped."""
-    vm = GpuVm("test", range=size, kernel_node=node, regions=Regions.SPARSE)
+    vm = GpuvaManager("test", range=size, kernel_node=node, regions=Regions.SPARSE)
     objects: dict[int, Bo] = {}
     for addr, extent, bo in mappings:
         obj = objects.setdefault(bo, Bo(bo)) if bo else None
@@ -35,11 +35,11 @@ def space(*mappings: tuple[int, int, int], size: int = 1 << 47, node: tuple[int,
     return vm
 
 
-def pieces(vm: GpuVm) -> list[Piece]:
+def pieces(vm: GpuvaManager) -> list[Piece]:
     return pieces_of(vm, object_number)
 
 
-def svg_of(vm: GpuVm, title: str = "title") -> ElementTree.Element:
+def svg_of(vm: GpuvaManager, title: str = "title") -> ElementTree.Element:
     return ElementTree.fromstring(picture(vm, title, object_number, object_word="bo"))
 
 
@@ -111,7 +111,7 @@ def test_many_pieces_are_gathered() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_any_space_is_tiled(seed: int) -> None:
     rng = random.Random(seed)
-    vm = GpuVm("test", range=1 << rng.choice((12, 30, 47, 63)), regions=Regions.SPARSE)
+    vm = GpuvaManager("test", range=1 << rng.choice((12, 30, 47, 63)), regions=Regions.SPARSE)
     objects = [Bo(i) for i in range(9)]
     for sixteenth in rng.sample(range(16), 5):
         vm.region_insert(sixteenth * (vm.end // 16), vm.end // 20, sparse=rng.random() < 0.7)

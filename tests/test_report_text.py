@@ -11,7 +11,7 @@ from gpuvm.report.table import replay_table
 from gpuvm.trace.replay import Client
 from gpuvm.trace.session import Bo
 from gpuvm.trace.snapshot import object_number
-from gpuvm.va import Gpuva, GpuVm
+from gpuvm.va import Gpuva, GpuvaManager
 
 GPUVAS = [
     "DRM GPU VA space (a name) [0x0000000000001000;0x0000000000010000]",
@@ -53,20 +53,20 @@ def test_hex_text() -> None:
 
 
 def test_gpuvas_is_what_the_kernel_prints() -> None:
-    vm = GpuVm("a name", start=0x1000, range=0xF000, kernel_node=(0x8000, 0x1000))
+    vm = GpuvaManager("a name", start=0x1000, range=0xF000, kernel_node=(0x8000, 0x1000))
     vm.insert(Gpuva(0x2000, 0x1000, Bo(7), 0x123456789ABCDEF0))
     vm.insert(Gpuva(0x9000, 0x7000, None))
     assert list(gpuvas_lines(vm, object_number)) == GPUVAS
 
 
 def test_gpuvas_without_kernel_node() -> None:
-    lines = list(gpuvas_lines(GpuVm("n", range=16), object_number))
+    lines = list(gpuvas_lines(GpuvaManager("n", range=16), object_number))
     assert lines[1] == "Kernel reserved node [0x0000000000000000;0x0000000000000000]"
     assert len(lines) == 5
 
 
 def test_the_table_puts_a_few_clients_side_by_side() -> None:
-    clients = [Client(number, GpuVm("n", range=16), requests=number) for number in range(1, 8)]
+    clients = [Client(number, GpuvaManager("n", range=16), requests=number) for number in range(1, 8)]
     lines = replay_table("title", clients, 0).splitlines()
     assert [line.split()[1::2] for line in lines if "client" in line] == [list("12345"), list("67")]
     assert [line.split()[1:] for line in lines if line.startswith("requests")] == [list("12345"), list("67")]
@@ -75,7 +75,7 @@ def test_the_table_puts_a_few_clients_side_by_side() -> None:
 
 
 def test_time_per_request() -> None:
-    client = Client(1, GpuVm("n", range=16), requests=10, bind_ns=4560)
+    client = Client(1, GpuvaManager("n", range=16), requests=10, bind_ns=4560)
     assert "456 ns" in replay_table("t", [client], 0)
     client.bind_ns = 45_600
     assert "4.6 us" in replay_table("t", [client], 0)

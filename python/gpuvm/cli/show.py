@@ -15,7 +15,7 @@ from gpuvm.report.gpuvas import gpuvas_lines, space_document
 from gpuvm.report.picture import picture
 from gpuvm.trace.snapshot import Snapshot, object_number, take_snapshot
 from gpuvm.trace.source import Source, upto, watched
-from gpuvm.va import GpuVm
+from gpuvm.va import GpuvaManager
 
 _DESCRIPTION = """\
 Draw an address space, as it is after a line of a trace or of a request file.
@@ -81,7 +81,7 @@ def _default_output(path: str) -> str:
     return f"gpuvm-show-{stem}.svg"
 
 
-def _example(vm: GpuVm) -> str:
+def _example(vm: GpuvaManager) -> str:
     """A request to try `gpuvm explain` with: it cuts the middle out of the largest mapping."""
     largest = max((va for va in vm.mappings() if not va.kernel), key=lambda va: va.range, default=None)
     if largest is not None:

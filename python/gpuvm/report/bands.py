@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from gpuvm.va import GpuvaFlags, GpuVm, Region
+from gpuvm.va import GpuvaFlags, GpuvaManager, Region
 
 MOST_BANDS = 64
 # A bind's PTE kind is kept in the driver's bits of a mapping's flags.
@@ -83,7 +83,7 @@ class Band:
         return [piece for piece in self.pieces if piece.kind is Kind.MAPPING]
 
 
-def pieces_of(vm: GpuVm, number_of: Callable[[object], int]) -> list[Piece]:
+def pieces_of(vm: GpuvaManager, number_of: Callable[[object], int]) -> list[Piece]:
     """The space as pieces without gaps, in address order."""
     start, end = vm.start, vm.end
     regions = vm.region_list()

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gpuvm.trace.snapshot import Snapshot, object_number
-from gpuvm.va import GpuVm
+from gpuvm.va import GpuvaManager
 
 _COLUMNS = ("start", "range", "end", "object", "object offset")
 _RULE = "-" * 109
 
 
-def gpuvas_lines(vm: GpuVm, number_of: Callable[[object], int]) -> Iterator[str]:
+def gpuvas_lines(vm: GpuvaManager, number_of: Callable[[object], int]) -> Iterator[str]:
     """The table line by line, mappings in address order, the kernel's node in the head only.
 
     Args:

@@ -16,7 +16,7 @@ from gpuvm.report.legend import draw_legend
 from gpuvm.report.raster import draw, lay_out
 from gpuvm.report.sizes import hex_text, size_text
 from gpuvm.report.svg import MONO, SANS, Svg
-from gpuvm.va import GpuVm, Region
+from gpuvm.va import GpuvaManager, Region
 
 WIDTH = 1180
 _LEFT = 196.0  # of the column
@@ -60,7 +60,7 @@ class Canvas:
 
 
 def picture(
-    vm: GpuVm,
+    vm: GpuvaManager,
     title: str,
     number_of: Callable[[object], int],
     *,
@@ -85,7 +85,7 @@ def picture(
     return canvas.svg.document(canvas.y + _MARGIN, title, _STYLE)
 
 
-def _head(canvas: Canvas, title: str, vm: GpuVm, pieces: Sequence[Piece]) -> None:
+def _head(canvas: Canvas, title: str, vm: GpuvaManager, pieces: Sequence[Piece]) -> None:
     stats = vm.statistics()
     numbers = {piece.number for piece in pieces if piece.kind is Kind.MAPPING and piece.number}
     regions = vm.region_list()

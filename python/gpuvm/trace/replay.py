@@ -1,4 +1,4 @@
-"""Replay of a trace: every client gets its own `GpuVm` and makes the binds that were recorded.
+"""Replay of a trace: every client gets its own `GpuvaManager` and makes the binds that were recorded.
 
 Objects are told apart as the kernel does: each gem_new is a new one, whatever its handle, and closing a
 handle leaves the mappings. Sparse maps and unmaps make and drop sparse regions, as nouveau does. Calls
@@ -24,7 +24,7 @@ from gpuvm.trace.schema import (
     VmBind,
     VmInit,
 )
-from gpuvm.va import GpuVm, Merge, Regions
+from gpuvm.va import GpuvaManager, Merge, Regions
 
 # nouveau gives user space the lower 47 bits.
 SPACE_RANGE = 1 << 47
@@ -66,11 +66,11 @@ class Client:
         sparse_maps: sparse maps that were made; not in ``requests``.
         ops: ops the manager emitted for them, by kind.
         failed_calls: vm_bind and vm_init that had failed when recorded.
-        bind_ns: nanoseconds spent in `GpuVm.bind`.
+        bind_ns: nanoseconds spent in `GpuvaManager.bind`.
     """
 
     number: int
-    vm: GpuVm | None = None
+    vm: GpuvaManager | None = None
     objects: dict[int, GemHandle] = field(default_factory=dict)
     last_objects: dict[int, GemHandle] = field(default_factory=dict)
     requests: int = 0
@@ -153,7 +153,7 @@ class Replay:
             raise self._refusal(record.line, f"client {client.number} already has a space; a second vm_init")
         node = (record.kernel_addr, record.kernel_size) if record.kernel_size else None
         try:
-            client.vm = GpuVm(
+            client.vm = GpuvaManager(
                 f"client {client.number}",
                 range=SPACE_RANGE,
                 kernel_node=node,

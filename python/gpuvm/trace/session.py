@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from gpuvm.errors import GpuvmError, InvalidArgument
 from gpuvm.trace.errors import TraceError
 from gpuvm.trace.requests import Request
-from gpuvm.va import Gpuva, GpuVm, Map, Merge, Plan, Prefetch, Regions, Remap, Unmap
+from gpuvm.va import Gpuva, GpuvaManager, Map, Merge, Plan, Prefetch, Regions, Remap, Unmap
 
 Answer: TypeAlias = dict[str, Any]
 
@@ -53,7 +53,7 @@ class Session:
         self._init_line = 0
         self.line = 0
         self.bos: dict[int, Bo] = {}
-        self.vm: GpuVm | None = None
+        self.vm: GpuvaManager | None = None
 
     def bo(self, number: int) -> Bo | None:
         """The object of that number, made on first use; None for 0."""
@@ -93,7 +93,7 @@ class Session:
         start, extent, kernel_addr, kernel_range = request.numbers
         self.vm = None
         self._init_line = request.line
-        self.vm = GpuVm(
+        self.vm = GpuvaManager(
             f"sequence {self._seq}",
             start=start,
             range=extent,
@@ -105,7 +105,7 @@ class Session:
         self.bos = {}
         return []
 
-    def space(self, what: str) -> GpuVm:
+    def space(self, what: str) -> GpuvaManager:
         """The space; ``what`` needs it. Raises TraceError when there is none."""
         if self.vm is not None:
             return self.vm

@@ -11,7 +11,7 @@ from gpuvm.trace.jsonl import load_json, read_records
 from gpuvm.trace.replay import GemHandle, Replay, with_space
 from gpuvm.trace.requests import read_requests
 from gpuvm.trace.session import Bo, Session
-from gpuvm.va import GpuVm, Merge, Plan
+from gpuvm.va import GpuvaManager, Merge, Plan
 
 Lines = Iterable[tuple[int, str]]
 
@@ -29,7 +29,7 @@ class Snapshot:
         objects: by handle (trace) or BO number (request file).
     """
 
-    vm: GpuVm
+    vm: GpuvaManager
     name: str
     line: int
     client: int | None

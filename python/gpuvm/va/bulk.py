@@ -1,4 +1,4 @@
-"""Bulk calls of ``GpuVm``, over NumPy arrays; documented there."""
+"""Bulk calls of ``GpuvaManager``, over NumPy arrays; documented there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpuvm.errors import InvalidArgument
 from gpuvm.va.arrays import BIND_OP, MAPPING, VM_BIND_OP
 
 if TYPE_CHECKING:
-    from gpuvm.va.space import GpuVm
+    from gpuvm.va.space import GpuvaManager
 
 BYTES = np.dtype(np.uint8)
 """How arrays cross into the core: NumPy describes a structured buffer anew each time, which takes long."""
@@ -20,7 +20,7 @@ BYTES = np.dtype(np.uint8)
 WANTED = "pass a one-dimensional array with dtype=gpuvm.VM_BIND_OP"
 
 
-def bind(vm: GpuVm, requests: object, objects: Mapping[int, object]) -> npt.NDArray[np.void]:
+def bind(vm: GpuvaManager, requests: object, objects: Mapping[int, object]) -> npt.NDArray[np.void]:
     """Apply an array of requests, all or none."""
     if not isinstance(requests, np.ndarray):
         raise TypeError(f"bind: requests is a {type(requests).__name__}; {WANTED}")
@@ -31,7 +31,7 @@ def bind(vm: GpuVm, requests: object, objects: Mapping[int, object]) -> npt.NDAr
     return np.frombuffer(memoryview(vm._bind(rows, objects)), dtype=BIND_OP)
 
 
-def find_many(vm: GpuVm, addrs: npt.ArrayLike, ranges: npt.ArrayLike) -> npt.NDArray[np.void]:
+def find_many(vm: GpuvaManager, addrs: npt.ArrayLike, ranges: npt.ArrayLike) -> npt.NDArray[np.void]:
     """Exact lookups."""
     wanted = _words("addrs", addrs), _words("ranges", ranges)
     if wanted[0].shape != wanted[1].shape or wanted[0].ndim != 1:
@@ -56,7 +56,7 @@ def _words(name: str, values: npt.ArrayLike) -> npt.NDArray[np.uint64]:
     return np.require(array, np.uint64, ("C", "A"))
 
 
-def to_array(vm: GpuVm) -> npt.NDArray[np.void]:
+def to_array(vm: GpuvaManager) -> npt.NDArray[np.void]:
     """Every mapping in address order."""
     mappings = np.empty(0, dtype=MAPPING)
     while (count := vm._fill(mappings.view(BYTES))) != len(mappings):

@@ -4,7 +4,7 @@ from enum import IntEnum, IntFlag
 
 
 class Merge(IntEnum):
-    """What ``GpuVm.sm_map`` does with neighbours that continue the requested mapping.
+    """What ``GpuvaManager.sm_map`` does with neighbours that continue the requested mapping.
 
     Two mappings can become one if they show the same object at contiguous offsets with equal flags, and the
     driver's ``can_merge`` does not object.
@@ -30,7 +30,7 @@ class Regions(IntEnum):
 
 
 class Fit(IntEnum):
-    """Which hole ``GpuVm.find_gap`` takes (``enum drm_mm_insert_mode``)."""
+    """Which hole ``GpuvaManager.find_gap`` takes (``enum drm_mm_insert_mode``)."""
 
     LOWEST = 0
     HIGHEST = 1

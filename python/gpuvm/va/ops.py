@@ -15,8 +15,8 @@ Op: TypeAlias = Map | Unmap | Remap | Prefetch
 class Driver(Protocol):
     """The steps that ``Plan.step`` calls (``struct drm_gpuvm_ops``).
 
-    Each applies its operation with mappings of the driver's own, by ``GpuVm.map``, ``GpuVm.remap`` or
-    ``GpuVm.unmap``. Raising undoes the whole plan.
+    Each applies its operation with mappings of the driver's own, by ``GpuvaManager.map``,
+    ``GpuvaManager.remap`` or ``GpuvaManager.unmap``. Raising undoes the whole plan.
     """
 
     def sm_step_map(self, op: Map, /) -> None:

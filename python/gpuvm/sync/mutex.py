@@ -1,0 +1,208 @@
+"""Mutex: one holder at a time, first come first served (the kernel's ``struct mutex``)."""
+
+from __future__ import annotations
+
+from _thread import LockType, allocate_lock, get_ident
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from gpuvm.errors import CheckFailed, InvalidArgument, LockdepError
+from gpuvm.sync import lockdep, task
+from gpuvm.sync.lockdep import LockClass
+
+
+@dataclass(frozen=True, slots=True)
+class LockStatistics:
+    """A snapshot of one lock."""
+
+    name: str
+    locked: bool
+    waiting: int
+    contended: int
+    """How often somebody had to wait for it."""
+
+
+class Queued:
+    """Somebody in the queue of a mutex, and who it will be held by once its turn comes."""
+
+    __slots__ = ("holder", "waiter")
+
+    def __init__(self, holder: object) -> None:
+        self.holder = holder
+        self.waiter = task.Waiter()
+
+
+_queues = allocate_lock()
+
+
+class Mutex:
+    """A sleeping lock that is handed over to whoever waits longest.
+
+    ``with mutex:`` holds it. It is not recursive. Cost: one atomic exchange if nobody else wants it.
+
+    The token, the one entry of a list that can be popped once, is held while the mutex is. Unlocking with
+    somebody in the queue keeps the token and passes it on, so nobody overtakes. Whoever joins the queue tries
+    the token once more under ``_guard``, and whoever frees the token looks at the queue once more afterwards;
+    so no wake-up is lost.
+
+    Args:
+        name: what reports call it.
+        lock_class: what the validator knows it by; locks of one class obey one order. Default: one of its own
+            for each name.
+
+    Source: ``kernel/locking/mutex.c``.
+    """
+
+    __slots__ = ("__weakref__", "_contended", "_guard", "_holder", "_queue", "_token", "lock_class", "name")
+
+    def __init__(self, name: str, lock_class: LockClass | None = None) -> None:
+        self.name = name
+        self.lock_class = lock_class if lock_class is not None else lockdep.lock_class(name)
+        self._token: list[None] = [None]
+        self._guard: LockType = _queues
+        self._holder: object = None
+        self._queue: list[Queued] = []
+        self._contended = 0
+
+    @property
+    def locked(self) -> bool:
+        """True while anybody holds it."""
+        return not self._token
+
+    def lock(self, *, interruptible: bool = False) -> None:
+        """Take it, after those who came before.
+
+        Raises:
+            Interrupted: ``interruptible``, and the task was interrupted while it waited.
+            LockdepError: this thread holds it already; under the validator also if the order is wrong.
+
+        Source: ``mutex_lock``, ``mutex_lock_interruptible``.
+        """
+        if task.preempt is not None:
+            task.preempt()
+        if lockdep.enabled:
+            lockdep.acquire(self)
+        if self._take_token():
+            self._holder = get_ident()
+            return
+        try:
+            self._wait(Queued(get_ident()), interruptible)
+        except BaseException:
+            if lockdep.enabled:
+                lockdep.release(self)
+            raise
+
+    def trylock(self) -> bool:
+        """Take it unless it is held (``mutex_trylock``)."""
+        if task.preempt is not None:
+            task.preempt()
+        if not self._take_token():
+            return False
+        self._holder = get_ident()
+        if lockdep.enabled:
+            lockdep.acquire(self, trylock=True)
+        return True
+
+    def unlock(self) -> None:
+        """Let go, and hand over to the first in the queue (``mutex_unlock``).
+
+        Raises:
+            InvalidArgument: this thread does not hold it.
+        """
+        if self._holder != get_ident():
+            raise InvalidArgument(f'unlock: this thread does not hold the mutex "{self.name}"')
+        if lockdep.enabled:
+            lockdep.release(self)
+        self._holder = None
+        self._free()
+
+    def _take_token(self) -> bool:
+        try:
+            self._token.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _free(self) -> None:
+        """Nobody holds it: pass the token on, or free it."""
+        if self._queue:
+            self._pass_on()
+        else:
+            self._token.append(None)
+            if self._queue:
+                self._pick_up()
+        if task.preempt is not None:
+            task.preempt()
+
+    def _wait(self, queued: Queued, interruptible: bool) -> None:
+        """Join the queue and sleep until the mutex is passed on to us."""
+        if self._holder == queued.holder:
+            raise LockdepError(f'this thread holds the mutex "{self.name}" already: it would wait for itself')
+        with self._guard:
+            self._queue.append(queued)
+            if self._take_token():  # only now: whoever frees it later sees us in the queue
+                self._queue.remove(queued)
+                self._holder = queued.holder
+                return
+            self._contended += 1
+        self._sleep(queued, interruptible)
+
+    def _sleep(self, queued: Queued, interruptible: bool) -> None:
+        """Sleep in the queue; if that ends by an exception, leave it."""
+        try:
+            queued.waiter.wait(interruptible=interruptible)
+        except BaseException:
+            with self._guard:
+                waiting = queued in self._queue
+                if waiting:
+                    self._queue.remove(queued)
+            if not waiting and self._holder == queued.holder:  # passed on to us in the very moment
+                self._disown()
+                self._pass_on()
+            raise
+
+    def _disown(self) -> None:
+        """Nobody holds it, although the token is still ours."""
+        self._holder = None
+
+    def _pass_on(self) -> None:
+        """Give the token, which is ours, to the first in the queue, or free it."""
+        with self._guard:
+            if not self._queue:
+                self._token.append(None)
+                return
+            first = self._queue.pop(0)
+            self._holder = first.holder
+        first.waiter.wake()
+
+    def _pick_up(self) -> None:
+        """Somebody joined the queue while the token was being freed."""
+        if self._take_token():
+            self._pass_on()
+
+    def __enter__(self) -> Self:
+        self.lock()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.unlock()
+
+    def check(self) -> None:
+        """Verify that nobody waits for a free mutex. Call it while no thread is inside one of its calls.
+
+        Raises:
+            CheckFailed: with the state.
+        """
+        held = self._holder is not None
+        if held == bool(self._token) or (self._queue and not held):
+            raise CheckFailed(f"{self!r}: holder {self._holder!r}, queue {self._queue!r}")
+
+    def statistics(self) -> LockStatistics:
+        """How often it was fought over, and who waits now."""
+        return LockStatistics(self.name, self.locked, len(self._queue), self._contended)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {'locked' if self.locked else 'free'}>"

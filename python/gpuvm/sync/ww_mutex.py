@@ -1,0 +1,451 @@
+"""WwMutex: locks of which a thread takes many in any order and never deadlocks (``struct ww_mutex``).
+
+Each thread takes them under an acquire context, whose stamp says who came first. Of two that would wait for
+each other the younger gives way: it gets ``Contended``, unlocks everything, and begins again with the same
+stamp, which by then is older than those of others.
+"""
+
+from __future__ import annotations
+
+import random
+from _thread import allocate_lock, get_ident
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from types import TracebackType
+from typing import Final, NoReturn, Self
+
+from gpuvm.errors import AlreadyLocked, CheckFailed, Contended, InvalidArgument, LockdepError
+from gpuvm.sync import lockdep, task
+from gpuvm.sync.lockdep import LockClass
+from gpuvm.sync.mutex import Mutex, Queued
+
+
+class WwClass:
+    """Locks among which the order is free (``struct ww_class``).
+
+    Args:
+        name: what reports call it.
+        wait_die: whether a younger context that meets an older holder gives way (wait-die); otherwise an
+            older one that meets a younger holder makes that one give way where it waits next (wound-wait).
+        reservation: whether these locks are reservations, which no fence-signalling section may take.
+    """
+
+    def __init__(self, name: str, *, wait_die: bool, reservation: bool = False) -> None:
+        self.name = name
+        self.wait_die = wait_die
+        self.mutex_class = LockClass(f"{name}_mutex", reservation=reservation)
+        self.acquire_class = LockClass(f"{name}_acquire")
+        self.guard = allocate_lock()
+        """Guards the queues of all locks of the class and the contexts that wait in them."""
+        self.injection: Callable[[], bool] | None = None
+        self._stamps = count(1)
+
+    def next_stamp(self) -> int:
+        """A stamp younger than all before."""
+        return next(self._stamps)
+
+    @contextmanager
+    def inject_deadlocks(self, seed: int, rate: float) -> Iterator[None]:
+        """While the block runs, answer a lock that was got with ``Contended``, with probability ``rate``.
+
+        Only where it could have happened: where the context holds another lock. At a rate of 1 nobody ever
+        gets two.
+
+        Source: ``CONFIG_DEBUG_WW_MUTEX_SLOWPATH``.
+        """
+        dice = random.Random(seed)
+        before = self.injection
+        self.injection = lambda: dice.random() < rate
+        try:
+            yield
+        finally:
+            self.injection = before
+
+
+reservation_ww_class: Final = WwClass("reservation_ww_class", wait_die=True, reservation=True)
+
+
+class AcquireContext:
+    """One thread's attempt to take several locks of a class: its ticket (``struct ww_acquire_ctx``).
+
+    ``with AcquireContext(...) as ticket:`` ends it; everything must be unlocked by then. The stamp stays the
+    same for all attempts, so whoever gave way is older than all who came since.
+
+    Locking: belongs to one thread.
+
+    Source: ``ww_acquire_init``, ``ww_acquire_done``, ``ww_acquire_fini``.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "acquired",
+        "contending",
+        "finished",
+        "killed",
+        "lock_class",
+        "name",
+        "stamp",
+        "waits_for",
+        "wounded",
+        "ww_class",
+    )
+
+    def __init__(self, ww_class: WwClass) -> None:
+        self.ww_class = ww_class
+        self.lock_class = ww_class.acquire_class
+        self.name = self.lock_class.name
+        self.stamp = ww_class.next_stamp()
+        self.acquired = 0
+        """Locks held under it."""
+        self.contending: WwMutex | None = None
+        """The lock to take first after ``Contended``."""
+        self.waits_for: WwMutex | None = None
+        """In whose queue it is."""
+        self.wounded = False
+        """An older context waits for one of its locks (wound-wait)."""
+        self.killed = False
+        """It was taken out of a queue and has to give way."""
+        self.finished = False
+        """``done`` was called: no further locks."""
+        if lockdep.enabled:
+            lockdep.acquire(self)
+
+    def done(self) -> None:
+        """Say that all locks are taken (``ww_acquire_done``)."""
+        self.finished = True
+
+    def fini(self) -> None:
+        """End it (``ww_acquire_fini``).
+
+        Raises:
+            InvalidArgument: locks are still held.
+        """
+        if self.acquired:
+            raise InvalidArgument(
+                f"fini: {self!r} must hold nothing; unlock its locks first", value=self.acquired, bound=0
+            )
+        if lockdep.enabled:
+            lockdep.release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.fini()
+
+    def __repr__(self) -> str:
+        return f"<AcquireContext {self.ww_class.name} stamp {self.stamp} holding {self.acquired}>"
+
+
+class WwMutex(Mutex):
+    """A mutex of a ww class; ``lock(ticket)`` takes it as one of many.
+
+    Contexts wait in the order of their stamps. Those who come without a ticket wait behind whoever is there.
+
+    Source: ``kernel/locking/ww_mutex.h``, ``Documentation/locking/ww-mutex-design.rst``.
+    """
+
+    __slots__ = ("ww_class",)
+
+    def __init__(self, ww_class: WwClass, name: str = "") -> None:
+        super().__init__(name or ww_class.name, ww_class.mutex_class)
+        self.ww_class = ww_class
+        self._guard = ww_class.guard
+
+    @property
+    def ticket(self) -> AcquireContext | None:
+        """The context that holds it; None if nobody does, or somebody without one."""
+        holder = self._holder
+        return holder if isinstance(holder, AcquireContext) else None
+
+    def lock(self, ticket: AcquireContext | None = None, *, interruptible: bool = False) -> None:
+        """Take it (``ww_mutex_lock``, ``ww_mutex_lock_interruptible``).
+
+        Raises:
+            Contended: ``ticket`` holds others and somebody older has this one or waits for it (wait-die), or
+                waits for one that it holds (wound-wait): unlock all, then ``lock_slow`` this one.
+            AlreadyLocked: ``ticket`` holds it already.
+            Interrupted: ``interruptible``, and the task was interrupted while it waited.
+            LockdepError: this thread holds it already, without a ticket; under the validator also if a rule
+                of locking is broken.
+        """
+        if task.preempt is not None:
+            task.preempt()
+        if lockdep.enabled:
+            self._validate(ticket)
+        try:
+            self._token.pop()
+        except IndexError:
+            self._queue_up(ticket, interruptible)
+        else:
+            if ticket is None:
+                self._holder = get_ident()
+            else:
+                self._holder = ticket
+                ticket.acquired += 1
+            if self._queue:
+                self._meet_queue()
+        if self.ww_class.injection is not None and ticket is not None and ticket.acquired > 1:
+            self._inject(ticket, self.ww_class.injection)
+
+    def lock_slow(self, ticket: AcquireContext, *, interruptible: bool = False) -> None:
+        """Take the lock that was contended, as the first of the next attempt. Waits however long it takes.
+
+        Raises:
+            InvalidArgument: ``ticket`` still holds locks.
+            Interrupted: ``interruptible``, and the task was interrupted while it waited.
+
+        Source: ``ww_mutex_lock_slow``.
+        """
+        if ticket.acquired:
+            raise InvalidArgument(
+                f"lock_slow: {ticket!r} must hold nothing; unlock everything after Contended",
+                value=ticket.acquired,
+                bound=0,
+            )
+        ticket.wounded = False  # it holds nothing, so nobody waits for it any more
+        if ticket.contending is self:
+            ticket.contending = None
+        self.lock(ticket, interruptible=interruptible)
+
+    def trylock(self, ticket: AcquireContext | None = None) -> bool:
+        """Take it unless it is held (``ww_mutex_trylock``)."""
+        if task.preempt is not None:
+            task.preempt()
+        if not self._take_token():
+            return False
+        if ticket is None:
+            self._holder = get_ident()
+        else:
+            self._holder = ticket
+            ticket.acquired += 1
+        if self._queue:
+            self._meet_queue()
+        if lockdep.enabled:
+            lockdep.acquire(self, nest=ticket, trylock=True)
+        return True
+
+    def unlock(self) -> None:
+        """Let go, and hand over to the oldest that waits (``ww_mutex_unlock``).
+
+        Raises:
+            InvalidArgument: nobody holds it, or another thread without a ticket.
+            LockdepError: under the validator, another thread with a ticket.
+        """
+        holder = self._holder
+        if type(holder) is AcquireContext:
+            if lockdep.enabled:
+                lockdep.release(self)
+            holder.acquired -= 1
+        elif holder != get_ident():
+            raise InvalidArgument(f'unlock: this thread does not hold "{self.name}"')
+        elif lockdep.enabled:
+            lockdep.release(self)
+        self._holder = None
+        self._free()
+
+    def _validate(self, ticket: AcquireContext | None) -> None:
+        """What the validator has to say of taking it now."""
+        if ticket is not None and self._holder is ticket:
+            self._already_locked(ticket)
+        if ticket is not None and ticket.finished:
+            raise LockdepError(f"lock: {ticket!r} is done with locking; take every lock before done()")
+        if ticket is not None and ticket.contending is not None:
+            raise LockdepError(
+                f"lock: {ticket!r} got Contended from {ticket.contending!r}; unlock everything and take that "
+                f"one first with lock_slow, not {self!r}"
+            )
+        lockdep.acquire(self, nest=ticket)
+
+    def _already_locked(self, ticket: AcquireContext) -> NoReturn:
+        raise AlreadyLocked(f'lock: {ticket!r} holds "{self.name}" already', value=self)
+
+    def _disown(self) -> None:
+        holder = self._holder
+        self._holder = None
+        if isinstance(holder, AcquireContext):
+            holder.acquired -= 1
+
+    def _inject(self, ticket: AcquireContext, injection: Callable[[], bool]) -> None:
+        if injection():
+            self.unlock()
+            raise self._contended_for(ticket)
+
+    def _contended_for(self, ticket: AcquireContext) -> Contended:
+        ticket.contending = self
+        return Contended(
+            f'lock: {ticket!r} must give way for "{self.name}"; unlock everything, lock_slow this one, and '
+            "begin again",
+            value=self,
+        )
+
+    # -- the queue. While the guard is held nothing is made that the garbage collector tracks, not even an
+    # iterator: that could run finalizers, and these may want the guard.
+
+    def _queue_up(self, ticket: AcquireContext | None, interruptible: bool) -> None:
+        try:
+            self._wait_in_turn(ticket, interruptible)
+        except BaseException:
+            if lockdep.enabled:
+                lockdep.release(self)
+            raise
+
+    def _wait_in_turn(self, ticket: AcquireContext | None, interruptible: bool) -> None:
+        """Wait for our turn, unless somebody older is in the way."""
+        if ticket is None:
+            self._wait(Queued(get_ident()), interruptible)
+            return
+        if self._holder is ticket:
+            self._already_locked(ticket)
+        if self._holder == get_ident():
+            raise LockdepError(f'this thread holds "{self.name}" without a ticket: it would wait for itself')
+        queued = Queued(ticket)
+        killed: list[Queued] = []
+        with self._guard:
+            # First of all join the queue: who frees the token or takes it looks there afterwards, so either
+            # we see what they did or they see us.
+            self._queue.insert(self._place_of(ticket), queued)
+            got = self._take_token()
+            welcome = got or not self._must_give_way(ticket)
+            if got or not welcome:
+                self._queue.remove(queued)
+            if got:
+                self._holder = ticket
+                ticket.acquired += 1
+                self._meet_holder(killed)
+            elif welcome:
+                self._contended += 1
+                ticket.waits_for = self
+                self._meet_newcomer(ticket, killed)
+        _wake(killed)
+        if not welcome:
+            raise self._contended_for(ticket)
+        if not got:
+            self._sleep_as(ticket, queued, interruptible)
+
+    def _sleep_as(self, ticket: AcquireContext, queued: Queued, interruptible: bool) -> None:
+        try:
+            self._sleep(queued, interruptible)
+        finally:
+            ticket.waits_for = None
+            killed, ticket.killed = ticket.killed, False
+        if killed:
+            raise self._contended_for(ticket)
+
+    def _pass_on(self) -> None:
+        with self._guard:
+            if not self._queue:
+                self._token.append(None)
+                return
+            first = self._queue.pop(0)
+            self._holder = first.holder
+            if isinstance(first.holder, AcquireContext):
+                first.holder.acquired += 1  # who is behind it is younger and, with wait-die, holds nothing
+        first.waiter.wake()
+
+    def _must_give_way(self, ticket: AcquireContext) -> bool:
+        if not ticket.acquired:
+            ticket.wounded = False
+            return False
+        if not self.ww_class.wait_die:
+            return ticket.wounded
+        holder = self._holder
+        if isinstance(holder, AcquireContext) and holder.stamp < ticket.stamp:
+            return True
+        index = 0
+        while index < len(self._queue):
+            other = self._queue[index].holder
+            if isinstance(other, AcquireContext):  # the first context is the oldest
+                return other.stamp < ticket.stamp
+            index += 1
+        return False
+
+    def _place_of(self, ticket: AcquireContext) -> int:
+        """In front of the first younger one."""
+        index = 0
+        while index < len(self._queue):
+            other = self._queue[index].holder
+            if isinstance(other, AcquireContext) and other.stamp > ticket.stamp:
+                break
+            index += 1
+        return index
+
+    def _meet_newcomer(self, ticket: AcquireContext, killed: list[Queued]) -> None:
+        """``ticket`` joined the queue: who cannot stay because of it?"""
+        if self.ww_class.wait_die:
+            self._kill_younger(ticket, killed)
+            return
+        holder = self._holder
+        if ticket.acquired and isinstance(holder, AcquireContext) and holder.stamp > ticket.stamp:
+            _wound(holder, killed)
+
+    def _meet_queue(self) -> None:
+        """We have it, and some joined the queue before they could know."""
+        killed: list[Queued] = []
+        with self._guard:
+            self._meet_holder(killed)
+        _wake(killed)
+
+    def _meet_holder(self, killed: list[Queued]) -> None:
+        """The mutex has a new holder: who in the queue cannot wait for it, or whom does it keep waiting?"""
+        holder = self._holder
+        if not isinstance(holder, AcquireContext):
+            return
+        if self.ww_class.wait_die:
+            self._kill_younger(holder, killed)
+            return
+        index = 0
+        while index < len(self._queue):
+            other = self._queue[index].holder
+            if isinstance(other, AcquireContext) and other.acquired and other.stamp < holder.stamp:
+                _wound(holder, killed)
+                return
+            index += 1
+
+    def _kill_younger(self, ticket: AcquireContext, killed: list[Queued]) -> None:
+        """Take those out of the queue who hold locks and are younger than ``ticket``."""
+        index = 0
+        while index < len(self._queue):
+            other = self._queue[index].holder
+            if isinstance(other, AcquireContext) and other.acquired and other.stamp > ticket.stamp:
+                other.killed = True
+                killed.append(self._queue.pop(index))
+            else:
+                index += 1
+
+    def check(self) -> None:
+        """As ``Mutex.check``, and: contexts wait in order, and none that would have to give way."""
+        super().check()
+        contexts = [q.holder for q in list(self._queue) if isinstance(q.holder, AcquireContext)]
+        in_order = sorted(contexts, key=lambda context: context.stamp) == contexts
+        holder = self._holder
+        stuck = self.ww_class.wait_die and any(
+            context.acquired and isinstance(older, AcquireContext) and older.stamp < context.stamp
+            for context in contexts
+            for older in (holder, *contexts)
+        )
+        if not in_order or stuck or any(context.waits_for is not self for context in contexts):
+            raise CheckFailed(f"{self!r}: holder {holder!r}, queue {contexts!r}")
+
+
+def _wound(ticket: AcquireContext, killed: list[Queued]) -> None:
+    """Make ``ticket`` give way: where it waits now, or else where it would wait next."""
+    ticket.wounded = True
+    mutex = ticket.waits_for
+    if mutex is None:
+        return
+    index = 0
+    while index < len(mutex._queue):
+        if mutex._queue[index].holder is ticket:
+            ticket.killed = True
+            killed.append(mutex._queue.pop(index))
+            return
+        index += 1
+
+
+def _wake(killed: list[Queued]) -> None:
+    for queued in killed:
+        queued.waiter.wake()
