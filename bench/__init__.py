@@ -1,6 +1,7 @@
 """The benchmark of gpuvm: ``python -m bench.run`` in the root of the repository.
 
-One subject a file, in the order the data flows:
+It has two parts. ``locking``, with locks, fences and jobs, is a package of its own. The files here measure
+mappings, one subject a file, in the order the data flows:
 
 - ``layouts``        the records that go in and come out
 - ``workload``       random address spaces and the requests made of them
@@ -12,8 +13,13 @@ One subject a file, in the order the data flows:
 - ``cases``          what is measured
 - ``measure``        how it is measured
 - ``memory``         bytes a mapping, each in a process of its own
+- ``report``         the tables
+
+For both parts:
+
 - ``machine``        on what it was measured
 - ``targets``        what was to be reached
-- ``report``         the tables
+- ``table``          cells and tables
+- ``page``           the page that is published
 - ``run``            the command
 """

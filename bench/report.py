@@ -1,10 +1,9 @@
-"""The tables, in Markdown, and the same as JSON."""
+"""The tables of the part on mappings, in Markdown, and the same as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from bench import targets
@@ -13,9 +12,7 @@ from bench.contenders import REGISTRY, contender_class
 from bench.machine import Machine
 from bench.measure import Result
 from bench.memory import ORDERS, Memory
-
-BEGIN = "<!-- bench:begin (written by `make bench`, do not edit) -->"
-END = "<!-- bench:end -->"
+from bench.table import ratio_cell, table, time_cell, verdict_cell
 
 GPUVM = "gpuvm"
 # The two that gpuvm is held against.
@@ -41,37 +38,6 @@ class Report:
         return None
 
 
-def _time(ns: float | None) -> str:
-    """Three digits and a unit; a dash where nothing was measured."""
-    if ns is None:
-        return "-"
-    for limit, divisor, unit in ((1e4, 1.0, "ns"), (1e7, 1e3, "µs"), (float("inf"), 1e6, "ms")):
-        if ns < limit:
-            value = ns / divisor
-            return f"{value:,.0f} {unit}" if value >= 100 or unit == "ns" else f"{value:.1f} {unit}"
-    return "-"
-
-
-def _ratio(rival: float | None, own: float | None) -> str:
-    if rival is None or not own:
-        return "-"
-    ratio = rival / own
-    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.1f}x"
-
-
-def _verdict(value: float | None, limit: float | None, unit: str) -> str:
-    if limit is None:
-        return ""
-    if value is None:
-        return f"< {limit:,.0f} {unit}: not measured"
-    return f"< {limit:,.0f} {unit}: {'met' if value < limit else '**not met**'}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return ["| " + " | ".join(cells) + " |" for cells in (head, rule, *rows)]
-
-
 def _title(name: str) -> str:
     return contender_class(name).name
 
@@ -90,12 +56,12 @@ def _size_table(report: Report, size: int) -> list[str]:
         rows.append(
             [
                 case.title,
-                *[_time(times[name]) for name in report.contenders],
-                *[_ratio(times.get(rival), own) for rival, _ in RATIOS],
-                _verdict(own, targets.target(size, case.name), "ns"),
+                *[time_cell(times[name]) for name in report.contenders],
+                *[ratio_cell(times.get(rival), own) for rival, _ in RATIOS],
+                verdict_cell(own, targets.target(size, case.name), "ns"),
             ]
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _memory_table(report: Report) -> list[str]:
@@ -108,9 +74,9 @@ def _memory_table(report: Report) -> list[str]:
         each = [figures[order].bytes_each for order in ORDERS]
         limit = targets.MEMORY_BYTES if name == GPUVM and count == targets.MEMORY_SIZE else None
         # The target is for bulk use; what a best-fit search adds is shown beside it.
-        verdict = _verdict(max(each[:-1]), limit, "bytes")
+        verdict = verdict_cell(max(each[:-1]), limit, "bytes")
         rows.append([_title(name), f"{count:,}", *[f"{one:.1f}" for one in each], verdict])
-    return _table(["bytes a mapping", "mappings", *ORDERS, "target"], rows)
+    return table(["bytes a mapping", "mappings", *ORDERS, "target"], rows)
 
 
 def _gap_table(report: Report) -> list[str]:
@@ -121,9 +87,9 @@ def _gap_table(report: Report) -> list[str]:
             at = [report.ns(size, case.name, GPUVM) for size in (small, large)]
             growth = at[1] / at[0] if at[0] and at[1] else None
             grown = "-" if growth is None else f"{growth:.1f}x"
-            limit = _verdict(growth, targets.GAP_GROWTH, "x")
-            rows.append([case.title, _time(at[0]), _time(at[1]), grown, limit])
-    return _table(["gpuvm's gap search", f"{small:,}", f"{large:,}", "growth", "target"], rows)
+            limit = verdict_cell(growth, targets.GAP_GROWTH, "x")
+            rows.append([case.title, time_cell(at[0]), time_cell(at[1]), grown, limit])
+    return table(["gpuvm's gap search", f"{small:,}", f"{large:,}", "growth", "target"], rows)
 
 
 def _kernel_table(report: Report) -> list[str]:
@@ -131,8 +97,8 @@ def _kernel_table(report: Report) -> list[str]:
     for size, (low, high) in targets.KERNEL_REPLACE.items():
         own = report.ns(size, "replace", GPUVM)
         ratio = "-" if own is None else f"{low / own:.0f}x to {high / own:.0f}x"
-        rows.append([f"{size:,}", _time(own), f"{low:,.0f} to {high:,.0f} ns", ratio])
-    return _table(["replace, mappings", "gpuvm", "kernel's C (quoted)", "ratio"], rows)
+        rows.append([f"{size:,}", time_cell(own), f"{low:,.0f} to {high:,.0f} ns", ratio])
+    return table(["replace, mappings", "gpuvm", "kernel's C (quoted)", "ratio"], rows)
 
 
 def markdown(report: Report) -> str:
@@ -160,7 +126,6 @@ def markdown(report: Report) -> str:
 def as_json(report: Report) -> dict[str, Any]:
     """All samples, for programs."""
     return {
-        "machine": asdict(report.machine),
         "repeats": report.repeats,
         "ops_compared": report.ops_compared,
         "results": [{**asdict(result), "ns": result.ns} for result in report.results],
@@ -169,13 +134,3 @@ def as_json(report: Report) -> dict[str, Any]:
             {**asdict(one), "measured": report.ns(one.size, one.case, GPUVM)} for one in targets.TARGETS
         ],
     }
-
-
-def write_between_markers(page: Path, block: str) -> None:
-    """Put the block where the page's markers are; the rest of the page is written by hand."""
-    text = page.read_text(encoding="utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _old, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no lines {BEGIN} and {END}")
-    page.write_text(f"{head}{BEGIN}\n\n{block}\n{END}{tail}", encoding="utf-8")

@@ -6,21 +6,40 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from bench import targets
+from bench import report, targets
 from bench.contenders import REGISTRY, available, contender_class
-from bench.machine import machine
+from bench.locking import measure as locking_measure
+from bench.locking import report as locking_report
+from bench.locking import selfcheck as locking_selfcheck
+from bench.locking.cases import TABLES
+from bench.machine import Machine, machine
 from bench.measure import Result, measure
 from bench.memory import ORDERS, Memory, measure_memory
-from bench.report import Report, as_json, markdown, write_between_markers
+from bench.page import renew_blocks
 from bench.selfcheck import Disagreement, self_check
+
+MAPPINGS = "mappings"
+LOCKING = "locking"
+PARTS = (MAPPINGS, LOCKING)
 
 SIZES = (1_000, 100_000, 1_000_000)
 QUICK_SIZES = (1_000, 20_000)
 QUICK_MEMORY_SIZE = 50_000
 REPEATS = 7
 QUICK_REPEATS = 3
+QUICK_SHARE = 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was measured, as text and for programs."""
+
+    text: str
+    json: dict[str, Any]
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -36,12 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="a smoke run of less than a minute; rough numbers"
     )
+    parser.add_argument("--part", choices=PARTS, help="only that one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there too")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="renew the measured block of this page")
-    parser.add_argument("--sizes", type=_sizes, metavar="N,N", help="other numbers of mappings")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="renew the measured blocks of this page")
     parser.add_argument("--repeats", type=int, metavar="N", help="samples a cell")
-    parser.add_argument("--contenders", metavar="A,B", help=f"some of {', '.join(REGISTRY)}")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the bytes a mapping")
+    mappings = parser.add_argument_group("the part on mappings")
+    mappings.add_argument("--sizes", type=_sizes, metavar="N,N", help="other numbers of mappings")
+    mappings.add_argument("--contenders", metavar="A,B", help=f"some of {', '.join(REGISTRY)}")
+    mappings.add_argument("--no-memory", action="store_true", help="leave out the bytes a mapping")
     return parser
 
 
@@ -59,45 +80,70 @@ def _memory(names: list[str], size: int) -> list[Memory]:
     return figures
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Check, measure, report."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+def _mappings(args: argparse.Namespace, names: list[str], repeats: int, on: Machine) -> Part:
+    sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
+    classes = {name: contender_class(name) for name in names}
+    compared = self_check(classes)
+    _say(f"self-check: {compared:,} operations are the same for {', '.join(names)}")
+    results: list[Result] = []
+    for size in sizes:
+        results += measure(classes, size, repeats=repeats, quick=args.quick, progress=_say)
+    memory_size = QUICK_MEMORY_SIZE if args.quick else targets.MEMORY_SIZE
+    memory = [] if args.no_memory else _memory(names, memory_size)
+    done = report.Report(on, names, sizes, repeats, results, memory, compared)
+    return Part(report.markdown(done), report.as_json(done))
+
+
+def _locking(args: argparse.Namespace, repeats: int, on: Machine) -> Part:
+    checked = locking_selfcheck.self_check(TABLES)
+    _say(f"self-check: {checked:,} fences, turns and jobs are as they should be")
+    results: list[locking_measure.Result] = []
+    for table in TABLES:
+        results += locking_measure.measure(
+            table, repeats=repeats, share=QUICK_SHARE if args.quick else 1, progress=_say
+        )
+    done = locking_report.Report(on, TABLES, repeats, results, checked)
+    return Part(locking_report.markdown(done), locking_report.as_json(done))
+
+
+def _contenders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[str]:
+    """Those who take part in measuring mappings."""
     names = args.contenders.split(",") if args.contenders else list(REGISTRY)
     unknown = [name for name in names if name not in REGISTRY]
     if unknown:
         parser.error(f"unknown contender {', '.join(unknown)}; there are {', '.join(REGISTRY)}")
-    partial = bool(args.quick or args.sizes or args.contenders or args.no_memory)
-    if args.write and partial:
-        parser.error("--write publishes the numbers: it needs the whole run, all contenders and sizes")
-    sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
     missing = [name for name in names if not available(name)]
     if missing:
         if args.write:
             parser.error(f"--write needs every contender; not installed: {', '.join(missing)}")
         _say(f"not installed, left out: {', '.join(missing)}")
-        names = [name for name in names if name not in missing]
+    return [name for name in names if name not in missing]
 
-    classes = {name: contender_class(name) for name in names}
+
+def main(argv: list[str] | None = None) -> int:
+    """Check, measure, report."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.write and (args.quick or args.sizes or args.contenders or args.no_memory):
+        parser.error("--write publishes the numbers: it needs the whole run, all contenders and sizes")
+    repeats = args.repeats or (QUICK_REPEATS if args.quick else REPEATS)
+    names = [] if args.part == LOCKING else _contenders(parser, args)
+    parts: dict[str, Part] = {}
+    on = machine(quick=args.quick)
     try:
-        compared = self_check(classes)
-        _say(f"self-check: {compared:,} operations are the same for {', '.join(names)}")
-        repeats = args.repeats or (QUICK_REPEATS if args.quick else REPEATS)
-        results: list[Result] = []
-        for size in sizes:
-            results += measure(classes, size, repeats=repeats, quick=args.quick, progress=_say)
+        if args.part != LOCKING:
+            parts[MAPPINGS] = _mappings(args, names, repeats, on)
+        if args.part != MAPPINGS:
+            parts[LOCKING] = _locking(args, repeats, on)
     except Disagreement as problem:
         print(f"no numbers: the contenders do not do the same work: {problem}", file=sys.stderr)
         return 1
-    memory_size = QUICK_MEMORY_SIZE if args.quick else targets.MEMORY_SIZE
-    memory = [] if args.no_memory else _memory(names, memory_size)
-    report = Report(machine(quick=args.quick), names, sizes, repeats, results, memory, compared)
-    text = markdown(report)
-    print(text, end="")
+    print("\n".join(part.text for part in parts.values()), end="")
     if args.json:
-        args.json.write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
+        everything = {"machine": asdict(on), **{name: part.json for name, part in parts.items()}}
+        args.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     if args.write:
-        write_between_markers(args.write, text)
+        renew_blocks(args.write, {name: part.text for name, part in parts.items()})
     return 0
 
 

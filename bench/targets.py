@@ -41,6 +41,11 @@ KERNEL_REPLACE: dict[int, tuple[float, float]] = {
     1_000_000: (1800, 3500),
 }
 
+# Locking 1000 objects, uncontended, against as many plain locks in sorted order; a job through the scheduler.
+COMMIT_OBJECTS = 1000
+COMMIT_RATIO = 4
+JOB_NS = 20_000
+
 
 def target(size: int, case: str) -> float | None:
     """The limit in ns, if one was set."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,17 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from bench import report, run, selfcheck  # noqa: E402
+from bench import page, run, selfcheck  # noqa: E402
 from bench.cases import CASES  # noqa: E402
 from bench.contender import Contender  # noqa: E402
 from bench.contenders import REGISTRY, available, contender_class  # noqa: E402
 from bench.layouts import Records  # noqa: E402
+from bench.locking import selfcheck as locking_selfcheck  # noqa: E402
+from bench.locking.cases import TABLES, Case, Table  # noqa: E402
+from bench.locking.commit import Buffer, ExecCommit, Plain, SortedLocks  # noqa: E402
+from bench.locking.contender import Contender as LockingContender  # noqa: E402
+from bench.locking.contender import Job  # noqa: E402
+from bench.locking.jobs import QueueJobs  # noqa: E402
 from bench.memory import measure_memory  # noqa: E402
 
 # The rivals in Rust are built by `make bench` only; without them the ones in Python remain.
@@ -60,12 +67,12 @@ def test_no_numbers_are_printed_when_they_disagree(
 
 def test_the_whole_command_on_a_small_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = tmp_path / "samples.json"
-    arguments = ["--quick", "--sizes", "200", "--repeats", "1", "--no-memory", "--json", str(samples)]
-    assert run.main(arguments) == 0
+    arguments = ["--quick", "--part", "mappings", "--sizes", "200", "--repeats", "1", "--no-memory"]
+    assert run.main([*arguments, "--json", str(samples)]) == 0
     table = capsys.readouterr().out
     for case in CASES:
         assert f"| {case.title} |" in table
-    cells = json.loads(samples.read_text())["results"]
+    cells = json.loads(samples.read_text())["mappings"]["results"]
     assert {(cell["case"], cell["contender"]) for cell in cells} == {
         (case.name, name) for case in CASES for name in PRESENT
     }
@@ -81,11 +88,84 @@ def test_publishing_needs_the_whole_run() -> None:
         run.main(["--quick", "--write", "page.md"])
 
 
-def test_only_the_measured_block_of_the_page_is_renewed(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.write_between_markers(page, "new\n")
-    assert page.read_text() == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
-    page.write_text("no markers")
-    with pytest.raises(ValueError, match="has no lines"):
-        report.write_between_markers(page, "new\n")
+def test_only_the_measured_blocks_of_the_page_are_renewed(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    begin, end = page.markers("mappings")
+    other_begin, other_end = page.markers("locking")
+    other = f"{other_begin}\nother\n{other_end}\n"
+    path.write_text(f"before\n{begin}\nold\n{end}\nbetween\n{other}after\n")
+    page.renew_blocks(path, {"mappings": "new\n"})
+    assert path.read_text() == f"before\n{begin}\n\nnew\n\n{end}\nbetween\n{other}after\n"
+
+
+def test_a_page_without_one_of_the_blocks_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    begin, end = page.markers("mappings")
+    text = f"{begin}\nold\n{end}\n"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="bench:locking:begin"):
+        page.renew_blocks(path, {"mappings": "new\n", "locking": "new\n"})
+    assert path.read_text() == text
+
+
+def test_the_published_page_has_a_block_for_each_part() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text()
+    for part in run.PARTS:
+        page.renew(text, part, "new\n")
+
+
+def test_the_whole_command_on_few_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "QUICK_SHARE", 500)
+    samples = tmp_path / "samples.json"
+    assert run.main(["--quick", "--part", "locking", "--repeats", "1", "--json", str(samples)]) == 0
+    printed = capsys.readouterr().out
+    for table in TABLES:
+        assert f"| {table.title} |" in printed
+    part = json.loads(samples.read_text())["locking"]
+    assert {(cell["table"], cell["case"], cell["contender"]) for cell in part["results"]} == {
+        (table.name, case.title, name) for table in TABLES for case in table.cases for name in case.contenders
+    }
+    assert all(target["measured"] > 0 for target in part["targets"])
+
+
+class Forgets(ExecCommit):
+    """Leaves one object out."""
+
+    def _job(self, thread: int, objs: Sequence[Buffer], rounds: int) -> Job:
+        return super()._job(thread, objs[1:], rounds)
+
+
+class Keeps(SortedLocks):
+    """Leaves one object locked."""
+
+    def _job(self, thread: int, objs: Sequence[Plain], rounds: int) -> Job:
+        job = super()._job(thread, objs, rounds)
+
+        def keep() -> None:
+            job()
+            objs[0].lock.acquire()
+
+        return keep
+
+
+class Skips(QueueJobs):
+    """Leaves the last job of a batch out."""
+
+    def _run_batch(self, numbers: range) -> None:
+        super()._run_batch(numbers[:-1])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Forgets(3, 1), "not in all objects"),
+        (lambda: Keeps(3, 1), "1 objects are left locked"),
+        (lambda: Skips(2), "not every job ran"),
+    ],
+)
+def test_who_does_not_do_the_work_is_found_out(make: Callable[[], LockingContender], words: str) -> None:
+    table = Table("liar", "a table", {"liar": "liar"}, (), (Case("a case", {"liar": make}, units=100),))
+    with pytest.raises(selfcheck.Disagreement, match=words):
+        locking_selfcheck.self_check([table])
