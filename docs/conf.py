@@ -10,6 +10,7 @@ release = metadata.version("gpuvm")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_member_order = "bysource"
+napoleon_use_ivar = True  # else an attribute named in the docstring and in the class is there twice
 myst_heading_anchors = 3
 
 html_theme = "furo"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 import gpuvm
 from gpuvm.cli import main
+from gpuvm.errors import ERRNO_NAMES
 from transcripts import PAGES, ROOT, Block, blocks, replayed, run_python, timeless
 
 CONSOLE = [block for page in PAGES for block in blocks(page, "console")]
@@ -45,4 +45,4 @@ def test_the_table_of_errors_has_all_of_them() -> None:
     page = (ROOT / "docs" / "manager.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| `(E\w+)` \|", page, re.MULTILINE)
     classes = gpuvm.GpuvmError.__subclasses__()
-    assert sorted(rows) == sorted((one.__name__, errno.errorcode[one.code]) for one in classes)
+    assert sorted(rows) == sorted((one.__name__, ERRNO_NAMES[one.code]) for one in classes)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from gpuvm.errors import CheckFailed, InvalidArgument
+from gpuvm.errors import ERRNO_NAMES, CheckFailed, InvalidArgument
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.unraisable import report
 
@@ -412,7 +412,7 @@ class Fence:
         if not self._signalled:
             state = "pending"
         elif self._error:
-            state = errno.errorcode.get(self._error, f"error {self._error}")
+            state = ERRNO_NAMES.get(self._error, f"error {self._error}")
         else:
             state = "signalled"
         name = f"{self.driver}/{self.timeline}" if self.timeline else self.driver

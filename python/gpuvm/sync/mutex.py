@@ -70,6 +70,11 @@ class Mutex:
         """True while anybody holds it."""
         return not self._token
 
+    @property
+    def waiters(self) -> tuple[task.Task, ...]:
+        """Who waits for it now, the next one first."""
+        return tuple(queued.waiter.task for queued in self._queue)
+
     def lock(self, *, interruptible: bool = False) -> None:
         """Take it, after those who came before.
 

@@ -19,19 +19,29 @@ from gpuvm.sync.syncobj import SyncObj, sync_file_fence
 from gpuvm.sync.syncobj_wait import ArrayWait
 
 CREATE_SIGNALED: Final = 1 << 0
+"""Begin with a signalled fence."""
 
 HANDLE_TO_FD_EXPORT_SYNC_FILE: Final = 1 << 0
+"""A sync file of the fence instead of the syncobj itself."""
 HANDLE_TO_FD_TIMELINE: Final = 1 << 1
+"""Of the fence at ``point``."""
 
 FD_TO_HANDLE_IMPORT_SYNC_FILE: Final = 1 << 0
+"""Put the fence of a sync file into the syncobj."""
 FD_TO_HANDLE_TIMELINE: Final = 1 << 1
+"""At ``point``."""
 
 WAIT_ALL: Final = 1 << 0
+"""For all, not for any."""
 WAIT_FOR_SUBMIT: Final = 1 << 1
+"""Wait for a fence to be submitted, too."""
 WAIT_AVAILABLE: Final = 1 << 2
+"""Until it is submitted, signalled or not."""
 WAIT_DEADLINE: Final = 1 << 3
+"""``deadline_nsec`` is a hint to the fences."""
 
 QUERY_LAST_SUBMITTED: Final = 1 << 0
+"""The last point submitted, not the last signalled."""
 
 FIND_FENCE_TIMEOUT_NS: Final = 5 * task.NSEC_PER_SEC
 """How long a submission waits for user space to submit what it depends on."""

@@ -14,6 +14,7 @@ from typing import Final, Self, TypeVar, TypeVarTuple
 
 from gpuvm.errors import Busy, CheckFailed, InvalidArgument
 from gpuvm.sync import lockdep, task
+from gpuvm.sync.mutex import Mutex
 from gpuvm.testing.failure import OURS, Deadlock, Failure, Livelock, Stuck
 from gpuvm.testing.lines import Lines
 from gpuvm.testing.strategy import NotReplayable, RandomWalk, Strategy
@@ -305,7 +306,7 @@ class Interleaving:
         me.baton.acquire()
         if self._closing:
             if lockdep.enabled:
-                me.held = f", holds {', '.join(map(repr, lockdep.held())) or 'no lock'}"
+                me.held = _locks_of(me.task)
             raise _Unwind
 
     def _give_baton(self, chosen: Controlled[object]) -> None:
@@ -461,6 +462,14 @@ class Interleaving:
 
     def __repr__(self) -> str:
         return f"<Interleaving({self.strategy!r}) at step {self._steps}>"
+
+
+def _locks_of(me: task.Task) -> str:
+    """What the calling thread holds. The validator counts what it waits for among that."""
+    waits = [lock for lock in lockdep.held() if isinstance(lock, Mutex) and me in lock.waiters]
+    holds = [lock for lock in lockdep.held() if lock not in waits]
+    wants = f", waits for {', '.join(map(repr, waits))}" if waits else ""
+    return f", holds {', '.join(map(repr, holds)) or 'no lock'}{wants}"
 
 
 def _stay_on_one_processor() -> set[int]:
