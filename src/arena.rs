@@ -5,7 +5,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use crate::memory::{Exhausted, reserve};
+use crate::memory::{Refused, reserve};
 
 pub struct Arena<T, const CHUNK: usize> {
     chunks: Vec<Box<[T; CHUNK]>>,
@@ -25,7 +25,7 @@ impl<T: Clone, const CHUNK: usize> Arena<T, CHUNK> {
 
     /// Take the memory for `additional` more elements; `filler` fills what is not used yet.
     #[inline]
-    pub fn reserve(&mut self, additional: usize, filler: &T) -> Result<(), Exhausted> {
+    pub fn reserve(&mut self, additional: usize, filler: &T) -> Result<(), Refused> {
         if self.chunks.len() * CHUNK - self.len >= additional && !crate::memory::armed() {
             return Ok(());
         }
@@ -33,7 +33,7 @@ impl<T: Clone, const CHUNK: usize> Arena<T, CHUNK> {
     }
 
     #[cold]
-    fn grow(&mut self, additional: usize, filler: &T) -> Result<(), Exhausted> {
+    fn grow(&mut self, additional: usize, filler: &T) -> Result<(), Refused> {
         let chunks = (self.len + additional).div_ceil(CHUNK).saturating_sub(self.chunks.len());
         reserve(&mut self.chunks, chunks)?;
         for _ in 0..chunks {
@@ -45,12 +45,22 @@ impl<T: Clone, const CHUNK: usize> Arena<T, CHUNK> {
         Ok(())
     }
 
+    /// Ids that there is memory for.
+    pub fn capacity(&self) -> usize {
+        self.chunks.len() * CHUNK
+    }
+
+    /// Take memory without having reserved it: what `reserve` takes nearly always suffices.
+    #[cold]
+    pub fn extend(&mut self, filler: &T) {
+        self.chunks.extend(vec![filler.clone(); CHUNK].into_boxed_slice().try_into().ok());
+    }
+
     #[inline(always)]
     pub fn push(&mut self, element: T) -> u32 {
         let id = self.len as u32;
         if self.len == self.chunks.len() * CHUNK {
-            // Not reserved: what `reserve` takes nearly always suffices.
-            self.chunks.extend(vec![element.clone(); CHUNK].into_boxed_slice().try_into().ok());
+            self.extend(&element);
         }
         self.len += 1;
         self[id] = element;

@@ -6,6 +6,7 @@
 mod bulk;
 mod errors;
 mod gpuva;
+mod immediate;
 mod insert;
 mod life;
 mod lookup;
@@ -14,6 +15,7 @@ mod obtain;
 mod ops;
 mod plan;
 mod regions;
+mod room;
 mod space;
 mod step;
 mod vm_bo;
@@ -36,4 +38,20 @@ use pyo3::prelude::*;
 #[pyo3(signature = (n))]
 pub fn fail_allocation(n: Option<u64>) {
     crate::memory::fail_after(n);
+}
+
+/// Forbid the core to allocate in this thread until it is allowed again; nests.
+///
+/// For sections between publishing a fence and signalling it. A call that would have to grow an array of the core
+/// raises LockdepError and changes nothing; `Space.preallocate` makes room before. EINVAL: allowed already.
+///
+/// Source: ``dma_fence_begin_signalling``.
+#[pyfunction]
+#[pyo3(signature = (forbidden))]
+pub fn forbid_allocation(py: Python<'_>, forbidden: bool) -> PyResult<()> {
+    if crate::memory::forbid(forbidden) {
+        return Ok(());
+    }
+    let message = "forbid_allocation: allocation is not forbidden in this thread; call it with True first";
+    Err(errors::error(py, errors::Class::InvalidArgument, message))
 }

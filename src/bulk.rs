@@ -7,7 +7,7 @@ mod stages;
 pub use stages::find_many;
 use stages::{Binds, run};
 
-use crate::memory::{Exhausted, reserve};
+use crate::memory::{Refused, allocate};
 use crate::object::Objects;
 use crate::plan::{self, Answers, Kind, Merge, Op, Sink};
 use crate::regions::{Region, Rule};
@@ -115,6 +115,7 @@ pub enum Refusal {
     Regions,
     Overlaps(u64, u64),
     NoSuchRegion,
+    Memory(Refused),
     /// Not refused: the driver has to be asked first.
     Ask,
 }
@@ -195,12 +196,6 @@ impl OpCounters {
     }
 }
 
-/// Take the memory that a batch needs.
-pub fn prepare(space: &mut Space, requests: &[Request], out: &mut Vec<Record>) -> Result<(), Exhausted> {
-    space.reserve(requests.len(), 0)?;
-    reserve(out, requests.len() * 2)
-}
-
 /// Apply prepared `requests`, whose objects are `objects`, and append what was done to `out`. On an error, the
 /// index of the request at fault; nothing has changed then.
 pub fn bind(
@@ -248,8 +243,10 @@ pub fn bind_one(
         return make_region(space, Region { addr, end, sparse: true });
     }
     if request.is_sparse() {
-        space.regions.find(addr, end).filter(|region| region.sparse).ok_or(Refusal::NoSuchRegion)?;
-        space.regions.remove(addr);
+        let region = space.regions.find(addr, end).filter(|region| region.sparse);
+        let region = *region.ok_or(Refusal::NoSuchRegion)?;
+        space.reserve_journal(0).map_err(Refusal::Memory)?;
+        space.remove_region(region);
     }
     check_regions(space, request)?;
     let (mut counts, emitted) = (space.counters.ops, out.len());
@@ -273,6 +270,7 @@ pub fn bind_one(
             return Err(Refusal::Ask);
         }
     }
+    space.reserve_journal(change.removed as usize).map_err(Refusal::Memory)?;
     space.counters.ops = counts;
     space.apply(&change);
     Ok(())
@@ -286,7 +284,9 @@ pub fn make_region(space: &mut Space, region: Region) -> Result<(), Refusal> {
     if let Some(entry) = space.first_overlapping(region.addr, region.end) {
         return Err(Refusal::Overlaps(entry.addr, entry.end()));
     }
-    space.regions.insert(region);
+    // The regions' own memory is taken as they come, so where nothing may be taken none can come.
+    allocate(true, || Ok(())).and_then(|()| space.reserve_journal(0)).map_err(Refusal::Memory)?;
+    space.insert_region(region);
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod _core {
     #[pymodule_export]
     use crate::binding::{
         Gpuva, Map, MappingIterator, Plan, Prefetch, Records, Remap, Space, Unmap, VmBo, fail_allocation,
+        forbid_allocation,
     };
 
     #[pymodule_init]

@@ -1,14 +1,28 @@
 //! Growing the core's arrays: fallible, before anything is changed, and able to fail on demand.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
+use std::collections::TryReserveError;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// An allocation failed; nothing was changed.
+/// Why an array did not grow; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exhausted;
+pub enum Refused {
+    /// There is no memory.
+    Exhausted,
+    /// This thread must not allocate now.
+    Forbidden,
+}
 
 const DISARMED: u64 = u64::MAX;
 /// Reservations still granted before one is refused; for fault injection.
 static GRANTED: AtomicU64 = AtomicU64::new(DISARMED);
+
+/// Threads in a section that must not allocate.
+static SECTIONS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// How many such sections this thread is in.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Refuse the `n`-th reservation from now (0 is the next); `None` disarms.
 pub fn fail_after(n: Option<u64>) {
@@ -21,28 +35,75 @@ pub fn armed() -> bool {
     GRANTED.load(Relaxed) != DISARMED
 }
 
+/// Enter a section in which this thread must not allocate, or leave it; false if it is in none to leave.
+pub fn forbid(forbidden: bool) -> bool {
+    let depth = DEPTH.get();
+    match (depth, forbidden) {
+        (0, false) => return false,
+        (0, true) => _ = SECTIONS.fetch_add(1, Relaxed),
+        (1, false) => _ = SECTIONS.fetch_sub(1, Relaxed),
+        _ => {}
+    }
+    DEPTH.set(if forbidden { depth + 1 } else { depth - 1 });
+    true
+}
+
+/// True if this thread must not allocate now.
+#[inline(always)]
+pub fn forbidden() -> bool {
+    SECTIONS.load(Relaxed) != 0 && DEPTH.get() != 0
+}
+
 /// Make room for `additional` more elements, growing by a quarter at least.
 #[inline]
-pub fn reserve<T>(array: &mut Vec<T>, additional: usize) -> Result<(), Exhausted> {
+pub fn reserve<T>(array: &mut Vec<T>, additional: usize) -> Result<(), Refused> {
     if array.capacity() - array.len() >= additional && !armed() {
         return Ok(());
     }
     grow(array, additional)
 }
 
-#[cold]
-fn grow<T>(array: &mut Vec<T>, additional: usize) -> Result<(), Exhausted> {
-    match GRANTED.load(Relaxed) {
-        DISARMED => {}
-        0 => {
-            GRANTED.store(DISARMED, Relaxed);
-            return Err(Exhausted);
-        }
-        n => GRANTED.store(n - 1, Relaxed),
-    }
-    if array.capacity() - array.len() >= additional {
+/// `reserve` for what grows with a call's answer, and is allowed in any section: the answer, and what can undo it.
+pub fn reserve_anywhere<T>(array: &mut Vec<T>, additional: usize) -> Result<(), Refused> {
+    if array.capacity() - array.len() >= additional && !armed() {
         return Ok(());
     }
+    grant()?;
+    array.try_reserve_exact(additional.max(array.capacity() / 4)).map_err(|_| Refused::Exhausted)
+}
+
+#[cold]
+fn grow<T>(array: &mut Vec<T>, additional: usize) -> Result<(), Refused> {
+    let missing = array.capacity() - array.len() < additional;
     let quarter = array.capacity() / 4;
-    array.try_reserve_exact(additional.max(quarter)).map_err(|_| Exhausted)
+    allocate(missing, || array.try_reserve_exact(additional.max(quarter)))
+}
+
+/// Allocate what is `missing`, unless fault injection or a section refuses it.
+#[cold]
+pub fn allocate(
+    missing: bool,
+    allocation: impl FnOnce() -> Result<(), TryReserveError>,
+) -> Result<(), Refused> {
+    grant()?;
+    match (missing, forbidden()) {
+        (false, _) => Ok(()),
+        (true, true) => Err(Refused::Forbidden),
+        (true, false) => allocation().map_err(|_| Refused::Exhausted),
+    }
+}
+
+/// Count one reservation for fault injection.
+fn grant() -> Result<(), Refused> {
+    match GRANTED.load(Relaxed) {
+        DISARMED => Ok(()),
+        0 => {
+            GRANTED.store(DISARMED, Relaxed);
+            Err(Refused::Exhausted)
+        }
+        n => {
+            GRANTED.store(n - 1, Relaxed);
+            Ok(())
+        }
+    }
 }

@@ -2,13 +2,17 @@
 //!
 //! An object is a key, the address of the Python object that the binding keeps alive. Its vm_bo exists while it
 //! is referenced: by a caller, or by a linked mapping. Linked mappings form a list in link order, threaded
-//! through their slots (see `space`).
+//! through their slots (see `space`). Two more lists hold vm_bos, external ones and evicted ones (see `list`).
+
+mod list;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::memory::{Exhausted, reserve};
+use crate::ensure;
+use crate::memory::{Refused, allocate, armed, reserve};
 use crate::tree::NONE;
+pub use list::List;
 
 #[derive(Clone, Debug)]
 pub struct Object {
@@ -26,9 +30,8 @@ pub struct Object {
     pub evicted: bool,
     /// A Python object stands for the vm_bo.
     pub has_vm_bo: bool,
-    /// Place in the list of external objects and in that of evicted ones; 0 when not in it.
-    pub extobj: u64,
-    pub evict: u64,
+    /// It is in `Objects::deferred`.
+    deferred: bool,
 }
 
 /// Pointers differ in their middle bits; a multiplication brings these to the top, where the table looks.
@@ -47,16 +50,39 @@ impl Hasher for PointerHasher {
     }
 }
 
+/// What happens to a vm_bo whose last reference goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Destroyed,
+    /// Kept by the binding until it may be freed.
+    Deferred,
+}
+
 #[derive(Default)]
 pub struct Objects {
     records: Vec<Object>,
+    /// Records that all the arrays have room for.
+    room: usize,
     free: Vec<u32>,
     by_key: HashMap<u64, u32, BuildHasherDefault<PointerHasher>>,
+    /// Keys that it was made for; what it says itself depends on where it was filled.
+    keys: usize,
     /// Records given up since the binding last asked; their Python references can go.
     dead: Vec<u32>,
     /// Records whose vm_bo was destroyed while a Python object stood for it.
     destroyed: Vec<u32>,
-    list_clock: u64,
+    /// Records whose vm_bo ended where nothing may be freed, since the binding last asked.
+    deferred: Vec<u32>,
+    /// Vm_bos that the binding keeps because of that, and how many it has room for.
+    pub zombies: usize,
+    pub zombie_room: usize,
+    /// Changes are made where nothing may be freed.
+    pub defers: bool,
+    /// Vm_bos with references.
+    live: usize,
+    /// Vm_bos of external objects, and of evicted ones that are to be brought back.
+    pub extobjs: List,
+    pub evicted: List,
 }
 
 impl Objects {
@@ -84,17 +110,52 @@ impl Objects {
     }
 
     /// Make room for `additional` objects more.
-    pub fn reserve(&mut self, additional: usize) -> Result<(), Exhausted> {
+    #[inline]
+    pub fn reserve(&mut self, additional: usize) -> Result<(), Refused> {
+        if self.has_room(additional) && !armed() { Ok(()) } else { self.grow(additional) }
+    }
+
+    #[cold]
+    fn grow(&mut self, additional: usize) -> Result<(), Refused> {
         reserve(&mut self.records, additional.saturating_sub(self.free.len()))?;
         let records = self.records.capacity();
-        for list in [&mut self.dead, &mut self.destroyed, &mut self.free] {
+        for list in [&mut self.dead, &mut self.destroyed, &mut self.deferred, &mut self.free] {
             let room = records - list.len();
             reserve(list, room)?;
         }
-        if self.by_key.capacity() - self.by_key.len() < additional {
-            self.by_key.try_reserve(additional).map_err(|_| Exhausted)?;
+        self.extobjs.reserve(records)?;
+        self.evicted.reserve(records)?;
+        self.room = records;
+        let missing = self.by_key.capacity() - self.by_key.len() < additional;
+        if missing || armed() {
+            allocate(missing, || self.by_key.try_reserve(additional))?;
+            self.keys = self.keys.max(self.by_key.capacity());
         }
         Ok(())
+    }
+
+    /// True if there is memory for `additional` objects more.
+    #[inline]
+    pub fn has_room(&self, additional: usize) -> bool {
+        self.free.len() + self.room - self.records.len() >= additional
+            && self.by_key.capacity() - self.by_key.len() >= additional
+    }
+
+    /// Records that there is memory for.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.room
+    }
+
+    /// Room that the binding needs for vm_bos that it has to keep, before a batch of changes that names `additional`
+    /// unknown objects: of each object one that ended, and one that came after it.
+    pub fn zombies_wanted(&self, additional: usize) -> usize {
+        if self.defers { self.zombies + 2 * (self.len() + additional) } else { 0 }
+    }
+
+    /// True if the binding could keep the vm_bos there are and `fresh` more.
+    pub fn has_zombie_room(&self, fresh: usize) -> bool {
+        !self.defers || self.zombies + self.live + fresh <= self.zombie_room
     }
 
     /// The record of `key`, made if there is none. It lives until `settle` finds it unused.
@@ -112,8 +173,7 @@ impl Objects {
             handle: 0,
             evicted: false,
             has_vm_bo: false,
-            extobj: 0,
-            evict: 0,
+            deferred: false,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -122,6 +182,8 @@ impl Objects {
             }
             None => {
                 self.records.push(object);
+                self.extobjs.push_record();
+                self.evicted.push_record();
                 (self.records.len() - 1) as u32
             }
         };
@@ -141,24 +203,54 @@ impl Objects {
         self.settle(id);
     }
 
+    /// Number of vm_bos.
+    pub fn vm_bo_count(&self) -> usize {
+        self.live
+    }
+
     /// Records with a vm_bo.
     pub fn with_vm_bo(&self) -> impl Iterator<Item = u32> + '_ {
         self.ids().filter(|&id| self.get(id).refs > 0)
     }
 
-    /// Drop one reference of the vm_bo; true if that destroyed it and took it off its lists.
+    /// Take a reference of the vm_bo, which is made if there is none.
     #[inline(always)]
-    pub fn put(&mut self, id: u32) -> bool {
+    pub fn take(&mut self, id: u32) {
+        let object = self.get_mut(id);
+        object.refs += 1;
+        let first = object.refs == 1;
+        self.live += usize::from(first);
+    }
+
+    /// Drop one reference of the vm_bo; true if that was the last, which takes it off its lists.
+    #[inline(always)]
+    pub fn put(&mut self, id: u32, end: End) -> bool {
         let object = self.get_mut(id);
         object.refs -= 1;
         if object.refs > 0 {
             return false;
         }
-        (object.evicted, object.extobj, object.evict) = (false, 0, 0);
-        if std::mem::take(&mut object.has_vm_bo) {
-            self.destroyed.push(id);
-        }
+        self.end(id, end);
         true
+    }
+
+    #[inline(never)]
+    fn end(&mut self, id: u32, end: End) {
+        self.live -= 1;
+        self.extobjs.remove(id);
+        self.evicted.remove(id);
+        let object = self.get_mut(id);
+        object.evicted = false;
+        let has_vm_bo = std::mem::take(&mut object.has_vm_bo);
+        match end {
+            // One that came back in the same change and ended again was seen by nobody.
+            End::Deferred if !object.deferred => {
+                object.deferred = true;
+                self.deferred.push(id);
+            }
+            End::Destroyed if has_vm_bo => self.destroyed.push(id),
+            _ => {}
+        }
     }
 
     /// Give the record up if neither a mapping nor a reference needs it.
@@ -181,12 +273,19 @@ impl Objects {
     /// True if there is something to take.
     #[inline(always)]
     pub fn has_garbage(&self) -> bool {
-        !(self.dead.is_empty() && self.destroyed.is_empty())
+        !(self.dead.is_empty() && self.destroyed.is_empty() && self.deferred.is_empty())
     }
 
     /// An id whose vm_bo was destroyed since the binding last asked.
     pub fn pop_destroyed(&mut self) -> Option<u32> {
         self.destroyed.pop()
+    }
+
+    /// Ids whose vm_bos the binding is to keep from now on, oldest first.
+    pub fn take_deferred(&mut self) -> impl Iterator<Item = u32> + '_ {
+        self.zombies += self.deferred.len();
+        let Objects { deferred, records, .. } = self;
+        deferred.drain(..).inspect(|&id| records[id as usize].deferred = false)
     }
 
     /// An id given up since the binding last asked; it may be used again.
@@ -196,37 +295,45 @@ impl Objects {
         Some(id)
     }
 
-    pub fn add_extobj(&mut self, id: u32) {
-        self.list_clock += 1;
-        let clock = self.list_clock;
-        let place = &mut self.get_mut(id).extobj;
-        if *place == 0 {
-            *place = clock;
-        }
-    }
-
+    /// Set the flag; the list of evicted objects follows it if the vm_bo is to be `listed`.
     pub fn set_evicted(&mut self, id: u32, evicted: bool, listed: bool) {
-        self.list_clock += 1;
-        let clock = self.list_clock;
-        let object = self.get_mut(id);
-        object.evicted = evicted;
-        if !evicted {
-            object.evict = 0;
-        } else if listed && object.evict == 0 {
-            object.evict = clock;
+        self.get_mut(id).evicted = evicted;
+        match (listed, evicted) {
+            (false, _) => {}
+            (true, true) => self.evicted.add(id),
+            (true, false) => self.evicted.remove(id),
         }
     }
 
-    /// Ids on a list, in the order in which they were put there.
-    pub fn listed(&self, place: impl Fn(&Object) -> u64) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.ids().filter(|&id| place(self.get(id)) != 0).collect();
-        ids.sort_by_key(|&id| place(self.get(id)));
-        ids
+    /// Lists are sound and hold live vm_bos only, of which there are as many as counted.
+    pub fn check(&self) -> Result<(), String> {
+        let live = self.with_vm_bo().count();
+        ensure!(live == self.live, "there are {live} vm_bos, {} counted", self.live);
+        ensure!(!self.has_garbage(), "records were given up and not taken away");
+        ensure!(
+            self.has_zombie_room(0),
+            "{live} vm_bos may have to be kept beside {}, there is room for {}",
+            self.zombies,
+            self.zombie_room
+        );
+        for (name, list) in [("external", &self.extobjs), ("evicted", &self.evicted)] {
+            list.check(name)?;
+            for id in list.iter() {
+                ensure!(
+                    self.get(id).refs > 0,
+                    "record {id} is on the list of {name} objects without a vm_bo"
+                );
+            }
+        }
+        Ok(())
     }
 
     pub fn bytes(&self) -> usize {
         self.records.capacity() * size_of::<Object>()
-            + (self.free.capacity() + self.dead.capacity()) * size_of::<u32>()
-            + self.by_key.capacity() * (size_of::<(u64, u32)>() + 1) * 8 / 7
+            + (self.free.capacity() + self.dead.capacity() + self.destroyed.capacity()) * size_of::<u32>()
+            + self.deferred.capacity() * size_of::<u32>()
+            + self.keys * (size_of::<(u64, u32)>() + 1) * 8 / 7
+            + self.extobjs.bytes()
+            + self.evicted.bytes()
     }
 }

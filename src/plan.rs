@@ -53,6 +53,15 @@ impl Op {
         Op { merged: true, ..Op::on(Kind::Unmap, slot, mapping, true) }
     }
 
+    /// The mappings that come: the new one of a map, or what stays of a remapped one.
+    pub fn coming(&self) -> [Option<Mapping>; 2] {
+        match self.kind {
+            Kind::Map => [Some(self.mapping), None],
+            Kind::Remap => [self.prev_mapping(), self.next_mapping()],
+            Kind::Unmap | Kind::Prefetch => [None, None],
+        }
+    }
+
     /// What stays in front of a remap.
     pub fn prev_mapping(&self) -> Option<Mapping> {
         (self.prev > 0).then_some(Mapping { range: self.prev, ..self.mapping })

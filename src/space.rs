@@ -1,21 +1,22 @@
 //! The address space: a slot for each mapping, linked into its object's list, and the changes made to them.
 //!
 //! Every change is a `Change`: a run of neighbouring mappings goes, up to three come. It is applied whole; the
-//! memory it needs is reserved before (`Space::reserve`), where a refusal does no harm. Changes made while a journal is
+//! memory it needs is reserved before (see `promise`), where a refusal does no harm. Changes made while a journal is
 //! open can be undone.
 
 mod check;
 mod journal;
 mod list;
 mod mapping;
+mod promise;
 
 use journal::Journal;
 pub use mapping::{Change, HANDLE, IN_TREE, KERNEL, LINKED, Mapping, SPARSE, Slot, USER_FLAGS};
+pub use promise::Room;
 
 use crate::arena::Arena;
 use crate::gaps::Gaps;
-use crate::memory::Exhausted;
-use crate::object::Objects;
+use crate::object::{End, Objects};
 use crate::regions::Regions;
 use crate::tree::{Cursor, Entry, NONE, Tree};
 
@@ -56,9 +57,14 @@ pub struct Space {
     /// Journals opened and rolled back so far.
     pub epoch: u64,
     pub counters: Counters,
-    /// Mappings with a Python object that went since the binding last asked, and their flags.
-    pub retired: Vec<(u32, u32)>,
-    journal: Option<Journal>,
+    /// What becomes of a vm_bo whose last mapping a change takes away.
+    pub vm_bo_end: End,
+    /// First of the slots whose mappings went, but not yet their Python objects, chained by `next`.
+    retired: u32,
+    journal: Journal,
+    /// Changes that room was promised for, and how much of that is left.
+    promised: Room,
+    left: Room,
 }
 
 impl Space {
@@ -78,8 +84,11 @@ impl Space {
             generation: 0,
             epoch: 0,
             counters: Counters::default(),
-            retired: Vec::new(),
-            journal: None,
+            vm_bo_end: End::Destroyed,
+            retired: NONE,
+            journal: Journal::Closed,
+            promised: Room::default(),
+            left: Room::default(),
         }
     }
 
@@ -162,27 +171,16 @@ impl Space {
         self.tree.get(addr).filter(|entry| entry.slot != self.kernel)
     }
 
-    /// Make sure that `changes` changes which name `objects` unknown objects can be applied.
-    pub fn reserve(&mut self, changes: usize, objects: usize) -> Result<(), Exhausted> {
-        let slots = (3 * changes).saturating_sub(self.free_slots);
-        self.slots.reserve(slots, &Slot::FREE)?;
-        self.tree.reserve(3 * changes)?;
-        self.objects.reserve(objects)
-    }
-
     /// Apply `change`, whose mappings are linked, and return the slots of what came.
     #[inline(always)]
     pub fn apply(&mut self, change: &Change) -> [u32; 3] {
-        let mut cursor = change.at;
-        let mut gone = [NONE; 4];
         let removed = change.removed as usize;
-        let mut long = Vec::new();
-        if removed <= gone.len() {
-            for slot in &mut gone[..removed] {
-                *slot = self.step(&mut cursor);
-            }
-        } else {
-            long = (0..removed).map(|_| self.step(&mut cursor)).collect();
+        let mut gone = [NONE; 4];
+        // More are retired while they are in the tree; few are quicker done afterwards.
+        let few = if removed <= gone.len() { removed } else { 0 };
+        let mut cursor = change.at;
+        for slot in &mut gone[..few] {
+            *slot = self.step(&mut cursor);
         }
         let mut slots = [NONE; 3];
         let mut entries = [Entry { addr: 0, range: 0, slot: NONE }; 3];
@@ -192,14 +190,27 @@ impl Space {
             entries[index] = Entry { addr: mapping.addr, range: mapping.range, slot: slots[index] };
         }
         self.link_added(change, &slots);
-        if self.journal.is_some() {
+        if self.journal.is_open() {
             self.record(change.at, removed, &slots, change.count);
         }
+        if removed > few {
+            self.retire_run(change.at, removed);
+        }
         self.tree.splice(change.at, removed, &entries[..change.count as usize]);
-        for &slot in if removed <= gone.len() { &gone[..removed] } else { &long[..] } {
+        for &slot in &gone[..few] {
             self.retire(slot);
         }
         slots
+    }
+
+    /// Retire the `removed` mappings from `at` on, which are still in the tree.
+    #[cold]
+    #[inline(never)]
+    fn retire_run(&mut self, mut at: Cursor, removed: usize) {
+        for _ in 0..removed {
+            let slot = self.step(&mut at);
+            self.retire(slot);
+        }
     }
 
     #[inline(always)]
@@ -253,7 +264,7 @@ impl Space {
     pub fn is_exchangeable(&self, id: u32) -> bool {
         let slot = self.slot(id);
         let linked = slot.flags & LINKED != 0 || slot.object == NONE;
-        linked && slot.flags & (HANDLE | KERNEL) == 0 && self.journal.is_none()
+        linked && slot.flags & (HANDLE | KERNEL) == 0 && !self.journal.is_open()
     }
 
     /// Put `mapping`, of the same range, in the place of an exchangeable one; what `apply` does, in half the time.
@@ -278,7 +289,7 @@ impl Space {
     #[inline(always)]
     fn leave(&mut self, object: u32, linked: bool) {
         if linked {
-            self.objects.put(object);
+            self.objects.put(object, self.vm_bo_end);
         }
         self.objects.let_go(object);
     }
@@ -289,7 +300,7 @@ impl Space {
         if self.slot(id).flags & LINKED != 0 {
             self.unchain(id);
         }
-        if self.journal.is_none() {
+        if !self.journal.is_open() {
             self.release(id);
         }
     }
@@ -298,13 +309,28 @@ impl Space {
     #[inline(always)]
     pub fn release(&mut self, id: u32) {
         let Slot { object, flags, .. } = *self.slot(id);
-        if flags & HANDLE != 0 {
-            self.retired.push((id, flags & USER_FLAGS));
-        }
         if object != NONE {
             self.leave(object, flags & LINKED != 0);
         }
+        if flags & HANDLE == 0 {
+            return self.free(id);
+        }
+        let next = std::mem::replace(&mut self.retired, id);
+        let slot = self.slot_mut(id);
+        (slot.flags, slot.next) = (flags & USER_FLAGS, next);
+    }
+
+    pub fn has_retired(&self) -> bool {
+        self.retired != NONE
+    }
+
+    /// A slot whose mapping went and left its Python object behind, and the mapping's flags. The slot is free then.
+    pub fn pop_retired(&mut self) -> Option<(u32, u32)> {
+        let id = self.retired;
+        let Slot { flags, next, .. } = *self.slots.get(id)?;
+        self.retired = next;
         self.free(id);
+        Some((id, flags))
     }
 
     #[inline(always)]

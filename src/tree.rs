@@ -16,6 +16,7 @@ mod edit;
 mod node;
 mod nodes;
 mod refill;
+mod room;
 
 pub use node::{INNER_CAP, Inner, LEAF_CAP, Leaf, NONE};
 
@@ -51,6 +52,8 @@ pub struct Tree {
     /// Levels of inner nodes above the leaves; 0 when the root is a leaf.
     pub height: u8,
     pub len: usize,
+    /// Inserts that room is kept for, come what may in between (see `space/promise`).
+    pub(crate) promised: usize,
 }
 
 impl Tree {
@@ -67,6 +70,7 @@ impl Tree {
             root: 0,
             height: 0,
             len: 0,
+            promised: 0,
         }
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import gpuvm
-from gpuvm import Merge, Regions
+from gpuvm import GpuVmFlags, Merge, Regions
 from page_model import Grid, PageModel
 
 TOP = (1 << 64) - 1
@@ -27,10 +27,24 @@ class Layout:
     def grid(self) -> Grid:
         return Grid(self.edges)
 
-    def space(self, merge: Merge = Merge.NEVER, regions: Regions = Regions.OFF) -> gpuvm.GpuVm:
+    def space(
+        self,
+        merge: Merge = Merge.NEVER,
+        regions: Regions = Regions.OFF,
+        flags: GpuVmFlags = GpuVmFlags(0),  # noqa: B008 (immutable)
+        kind: type[gpuvm.GpuVm] = gpuvm.GpuVm,
+    ) -> gpuvm.GpuVm:
         start, size = self.grid.bytes(0, len(self.grid))
         kernel = None if self.kernel is None else self.grid.bytes(*self.kernel)
-        vm = gpuvm.GpuVm(self.name, start=start, range=size, kernel_node=kernel, merge=merge, regions=regions)
+        vm = kind(
+            self.name,
+            start=start,
+            range=size,
+            kernel_node=kernel,
+            merge=merge,
+            regions=regions,
+            flags=flags,
+        )
         if regions is not Regions.OFF:
             for region in self.regions:
                 vm.region_insert(*self.grid.bytes(*region), sparse=True)

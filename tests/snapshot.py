@@ -23,6 +23,7 @@ def snapshot(vm: GpuVm) -> dict[str, Any]:
         ],
         "extobjs": [id(bo.obj) for bo in vm.extobjs],
         "evicted": [id(bo.obj) for bo in vm.evicted],
+        "deferred": [id(bo.obj) for bo in vm.deferred],
         "regions": vm.region_list(),
         "generation": vm.generation,
         "refcount": vm.refcount,

@@ -261,7 +261,7 @@ def test_a_bad_request_anywhere_leaves_everything_as_it_was(bad: str, merge: Mer
         vm = scene(va(4, 12, B, 50), merge=merge, kernel_node=(1000, 24))
         vm.bind(bind_array([map_row(30, 10, B, 9), map_row(200, 8, 6)]), HANDLES)
         of_b = vm.bo_obtain(OBJECTS[B])
-        of_b.evict(True)
+        of_b._set_evicted(True, True)
         held = list(vm)
         before, plan = snapshot(vm), vm.sm_unmap(0, 100)
         with pytest.raises(gpuvm.GpuvmError) as caught:

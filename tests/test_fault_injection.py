@@ -16,7 +16,7 @@ import pytest
 import gpuvm
 from arrays import SPARSE, bind_array, map_row, unmap_row
 from drivers import Driver
-from gpuvm import Gpuva, GpuVm, Merge, Regions, _core
+from gpuvm import Gpuva, GpuVm, GpuVmFlags, Merge, Regions, _core
 from scenes import OBJECTS, SIZE, A, C, apply_map, mapped, plan_map, scene, va
 from snapshot import snapshot
 
@@ -24,6 +24,8 @@ MOST = 1000
 """No operation asks for memory this often."""
 
 HANDLES = OBJECTS.handles()
+FREEING, IMMEDIATELY = GpuVmFlags(0), GpuVmFlags.IMMEDIATE_MODE
+MODES = pytest.mark.parametrize("flags", [FREEING, IMMEDIATELY], ids=["freeing", "deferring"])
 LOOSE = (SIZE - 64, 8)
 """Where a mapping of object A is in the tree but not linked."""
 
@@ -34,14 +36,14 @@ def _disarm() -> Any:
     _core.fail_allocation(None)
 
 
-def space(merge: Merge = Merge.NEVER) -> GpuVm:
+def space(merge: Merge = Merge.NEVER, flags: GpuVmFlags = FREEING) -> GpuVm:
     """Enough mappings that leaves are full, and one linked object with references of its own."""
-    vm = scene(merge=merge, regions=Regions.SPARSE)
+    vm = scene(merge=merge, regions=Regions.SPARSE, flags=flags)
     for index in range(60):
         apply_map(vm, va(32 * index, 32 * index + 16, A + index % 2, 7 * index))
     vm.region_insert(SIZE // 2, 4096, sparse=True)
     vm.insert(Gpuva(*LOOSE, OBJECTS[A]))
-    vm.bo_obtain(OBJECTS[A]).extobj_add()
+    vm.bo_obtain(OBJECTS[A])._set_evicted(True, listed=True)
     return vm
 
 
@@ -68,6 +70,11 @@ def _bind(vm: GpuVm) -> None:
     vm.bind(bind_array([*rows, unmap_row(100, 1000), map_row(SIZE // 4, 4096, flags=SPARSE)]), HANDLES)
 
 
+def _preallocate(vm: GpuVm) -> None:
+    vm.preallocate(600, 50)
+    vm.release_preallocated(600, 50)
+
+
 OPERATIONS: dict[str, Callable[[GpuVm], object]] = {
     "sm_map": lambda vm: apply_map(vm, va(8, 2000, C)),
     "sm_map of a hole": lambda vm: apply_map(vm, va(16, 32, C)),
@@ -80,6 +87,7 @@ OPERATIONS: dict[str, Callable[[GpuVm], object]] = {
     "link": _link,
     "bind": _bind,
     "bo_obtain": lambda vm: vm.bo_obtain(OBJECTS[C]).put(),
+    "preallocate": _preallocate,
     "bo_create": lambda vm: vm.bo_create(OBJECTS[C]).put(),
     "bo_unmap": lambda vm: vm.bo_unmap(vm.vm_bos()[0]).apply(),
     "region_insert": lambda vm: vm.region_insert(SIZE // 4, 4096),
@@ -106,15 +114,17 @@ def refused_until_it_succeeds(vm: GpuVm, operation: Callable[[GpuVm], object]) -
     raise AssertionError(f"still refused after {MOST} allocations")
 
 
+@MODES
 @pytest.mark.parametrize("merge", list(Merge), ids=lambda merge: merge.name)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_allocation_may_fail(name: str, merge: Merge) -> None:
-    tried, untroubled = space(merge), space(merge)
+def test_every_allocation_may_fail(name: str, merge: Merge, flags: GpuVmFlags) -> None:
+    tried, untroubled = space(merge, flags), space(merge, flags)
     refused_until_it_succeeds(tried, OPERATIONS[name])
     OPERATIONS[name](untroubled)
     assert mapped(tried) == mapped(untroubled)
     assert tried.region_list() == untroubled.region_list()
     assert [bo.refcount for bo in tried.vm_bos()] == [bo.refcount for bo in untroubled.vm_bos()]
+    assert [bo.obj for bo in tried.deferred] == [bo.obj for bo in untroubled.deferred]
 
 
 def test_allocations_are_really_refused() -> None:
@@ -184,10 +194,11 @@ class FailingDriver(Driver):
         self._step(super().sm_step_unmap, op)
 
 
+@MODES
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("merge", list(Merge), ids=lambda merge: merge.name)
-def test_a_driver_may_fail_at_every_step(merge: Merge, after: bool) -> None:
-    vm = space(merge)
+def test_a_driver_may_fail_at_every_step(merge: Merge, after: bool, flags: GpuVmFlags) -> None:
+    vm = space(merge, flags)
     request = va(8, 8 + 32 * 6, C, 3)
     before, held = snapshot(vm), list(vm)
     plan = plan_map(vm, request)

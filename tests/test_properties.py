@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import gpuvm
 from arrays import KIND_UNIT, array_shape, bind_array, emitted, map_row, unmap_row
 from drivers import Driver
-from gpuvm import Fit, Gpuva, Merge, Plan, Regions, VmBo
+from gpuvm import Fit, Gpuva, GpuVm, GpuVmFlags, Merge, Plan, Regions, VmBo
 from layouts import TOP, Layout, even
 from link_model import LinkModel
 from shapes import MapShape, Objects, OpShape, UnmapShape, Va, op_shapes, space_shape, va_shape
@@ -39,6 +39,13 @@ styles = st.sampled_from(["apply", "step", "bind"])
 shifts = st.sampled_from([0, 0, 0, 3])
 
 
+class Shared(GpuVm):
+    """A space whose objects may all be on the list of external ones."""
+
+    def is_extobj(self, obj: object) -> bool:
+        return True
+
+
 class Manager(RuleBasedStateMachine):
     """A space and what it must be."""
 
@@ -47,14 +54,17 @@ class Manager(RuleBasedStateMachine):
         merge=st.sampled_from(Merge),
         regions=st.sampled_from(Regions),
         kernel=st.sampled_from([None, (0, 3), (20, 22), (37, 40)]),
+        flags=st.sampled_from([GpuVmFlags(0), GpuVmFlags.IMMEDIATE_MODE]),
     )
-    def make(self, top: bool, merge: Merge, regions: Regions, kernel: tuple[int, int] | None) -> None:
+    def make(
+        self, top: bool, merge: Merge, regions: Regions, kernel: tuple[int, int] | None, flags: GpuVmFlags
+    ) -> None:
         if merge is Merge.WITHIN_REGION and regions is Regions.OFF:
             regions = Regions.SPARSE
         self.start = TOP - WIDTH if top else 0
         spans = ((3, 12), (12, 20), (24, 36))
         layout = Layout("any order", even(self.start, 1, WIDTH), kernel, spans)
-        self.vm = layout.space(merge, regions)
+        self.vm = layout.space(merge, regions, flags, kind=Shared)
         self.model = layout.model(merge, regions)
         self.links = LinkModel()
         self.loose: list[tuple[Gpuva, Va]] = []
@@ -227,13 +237,18 @@ class Manager(RuleBasedStateMachine):
     def mark(self, bo: int, evicted: bool, external: bool) -> None:
         if bo in self.links.live():
             if external:
-                self.vm_bo(bo).extobj_add()
+                self.vm_bo(bo)._extobj_add()
                 self.links.add_external(bo)
-            self.vm_bo(bo).evict(evicted)
+            self.vm_bo(bo)._set_evicted(evicted, True)
             self.links.evict(bo, evicted)
 
     def vm_bo(self, bo: int) -> VmBo:
         return next(vm_bo for vm_bo in self.vm.vm_bos() if vm_bo.obj is OBJECTS[bo])
+
+    @rule()
+    def clean_up(self) -> None:
+        waiting = len(self.vm.deferred)
+        assert self.vm.bo_deferred_cleanup() == waiting
 
     @rule(bo=real_objects)
     def unmap_object(self, bo: int) -> None:
@@ -336,6 +351,7 @@ class Manager(RuleBasedStateMachine):
     @invariant()
     def sound(self) -> None:
         self.vm.check()
+        assert GpuVmFlags.IMMEDIATE_MODE in self.vm.flags or self.vm.deferred == []
 
     @invariant()
     def mappings_are_as_modelled(self) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable, Iterator
+from random import Random
 
 import pytest
 
 import gpuvm
 from gpuvm import Gpuva, GpuVm, VmBo
 from scenes import OBJECTS, A, B, apply_map, mapped, ops_of, scene, unmap, va
+from suite import scaled
 
 BO = OBJECTS[A]
 
@@ -117,7 +120,13 @@ class TestLinks:
         fresh = vm.bo_obtain(BO)
         assert fresh is not dead
         assert (dead.alive, fresh.alive) == (False, True)
-        for use in (dead.get, dead.put, dead.extobj_add, lambda: dead.evict(True), lambda: mine.link(dead)):
+        for use in (
+            dead.get,
+            dead.put,
+            dead._extobj_add,
+            lambda: dead._set_evicted(True, True),
+            lambda: mine.link(dead),
+        ):
             with pytest.raises(gpuvm.GpuvmError):
                 use()
         assert (fresh.refcount, dead.refcount, len(dead)) == (1, 0, 0)
@@ -241,7 +250,7 @@ class TestLists:
         vm = scene()
         one, two = vm.bo_obtain(BO), vm.bo_obtain(OBJECTS[B])
         for vm_bo in (two, one, two):
-            vm_bo.extobj_add()
+            vm_bo._extobj_add()
         assert vm.extobjs == [two, one]
         two.put()
         assert vm.extobjs == [one]
@@ -250,20 +259,44 @@ class TestLists:
         vm = scene()
         one, two = vm.bo_obtain(BO), vm.bo_obtain(OBJECTS[B])
         for vm_bo in (one, two, one):
-            vm_bo.evict(True)
+            vm_bo._set_evicted(True, True)
             assert vm_bo.evicted
         assert vm.evicted == [one, two]
-        one.evict(False)
+        one._set_evicted(False, True)
         assert not one.evicted
         assert vm.evicted == [two]
-        one.evict(False)
+        one._set_evicted(False, True)
         two.put()
         assert vm.evicted == []
+
+    def test_a_flag_alone_leaves_the_list_as_it_is(self) -> None:
+        vm = scene()
+        vm_bo = vm.bo_obtain(BO)
+        vm_bo._list_evicted()
+        assert (vm_bo.evicted, vm_bo.on_evicted) == (False, False), "only evicted ones are listed"
+        vm_bo._set_evicted(True, listed=False)
+        assert (vm_bo.evicted, vm_bo.on_evicted) == (True, False)
+        vm_bo._list_evicted()
+        vm_bo._list_evicted()
+        assert (vm_bo.on_evicted, vm.evicted) == (True, [vm_bo])
+        vm_bo._set_evicted(False, listed=False)
+        assert (vm_bo.evicted, vm_bo.on_evicted) == (False, True)
+        vm_bo._unlist_evicted()
+        vm_bo._unlist_evicted()
+        assert (vm_bo.on_evicted, vm.evicted) == (False, [])
+
+    def test_a_vm_bo_that_no_list_knows_is_on_none(self) -> None:
+        vm = scene()
+        floating = vm.bo_create(BO)
+        assert (floating.evicted, floating.on_evicted, floating.on_extobjs) == (False, False, False)
+        for use in (floating._extobj_add, floating._list_evicted, floating._unlist_evicted):
+            with pytest.raises(gpuvm.InvalidArgument, match="bo_create"):
+                use()
 
     def test_the_lists_are_copies(self) -> None:
         vm = scene()
         vm_bo = vm.bo_obtain(BO)
-        vm_bo.evict(True)
+        vm_bo._set_evicted(True, True)
         vm.evicted.clear()
         vm.vm_bos().clear()
         assert (vm.evicted, vm.vm_bos()) == ([vm_bo], [vm_bo])
@@ -272,11 +305,87 @@ class TestLists:
         vm = scene()
         apply_map(vm, va(0, 8, A))
         vm_bo = vm.bo_obtain(BO)
-        vm_bo.extobj_add()
+        vm_bo._extobj_add()
         vm.sm_unmap(0, 8).apply()
         assert vm.extobjs == [vm_bo]
         assert vm_bo.put() is True
         assert vm.extobjs == []
+
+
+def walk(following: Callable[[int], tuple[int, VmBo] | None]) -> Iterator[VmBo]:
+    """A list, one by one, as it is when the next one is asked for."""
+    place = 0
+    while (found := following(place)) is not None:
+        assert found[0] > place
+        place, vm_bo = found
+        yield vm_bo
+
+
+class TestWalks:
+    def test_in_the_order_of_listing(self) -> None:
+        vm = scene()
+        for obj in (OBJECTS[B], BO):
+            vm.bo_obtain(obj)._extobj_add()
+        assert list(walk(vm._next_extobj)) == vm.extobjs
+        assert list(walk(vm._next_evicted)) == []
+
+    def test_what_goes_is_not_met_and_what_comes_is(self) -> None:
+        vm = scene()
+        vm_bos = [vm.bo_obtain(obj) for obj in range(6)]
+        for vm_bo in vm_bos[:5]:
+            vm_bo._set_evicted(True, listed=True)
+        met = []
+        for vm_bo in walk(vm._next_evicted):
+            met.append(vm_bos.index(vm_bo))
+            if vm_bo is vm_bos[1]:
+                vm_bos[0]._unlist_evicted()
+                vm_bo._unlist_evicted()
+                vm_bos[2].put()
+                vm_bos[5]._set_evicted(True, listed=True)
+        assert met == [0, 1, 3, 4, 5]
+
+    def test_one_that_goes_and_comes_back_is_met_again(self) -> None:
+        vm = scene()
+        one, two = vm.bo_obtain(BO), vm.bo_obtain(OBJECTS[B])
+        for vm_bo in (one, two):
+            vm_bo._set_evicted(True, listed=True)
+        met = []
+        for vm_bo in walk(vm._next_evicted):
+            met.append(vm_bo)
+            if len(met) == 1:
+                one._unlist_evicted()
+                one._list_evicted()
+        assert met == [one, two, one]
+
+    def test_a_list_of_any_length_walked_by_many(self) -> None:
+        """Against a dict of places, which only ever grow."""
+        random, vm = Random(5), scene()
+        vm_bos = [vm.bo_obtain(obj) for obj in range(300)]
+        places: dict[VmBo, int] = {}
+        walks = [0] * 8
+        for vm_bo in vm_bos:
+            vm_bo._set_evicted(True, listed=False)
+        for _ in range(scaled(6_000, 300_000)):
+            vm_bo, walker = random.choice(vm_bos), random.randrange(8)
+            match random.randrange(4):
+                case 0:
+                    vm_bo._list_evicted()
+                    if vm_bo not in places:
+                        found = vm._next_evicted(max(places.values(), default=walks[walker]))
+                        assert found is not None
+                        assert found[1] is vm_bo
+                        places[vm_bo] = found[0]
+                case 1:
+                    vm_bo._unlist_evicted()
+                    places.pop(vm_bo, None)
+                case _:
+                    behind = [(place, bo) for bo, place in places.items() if place > walks[walker]]
+                    found = vm._next_evicted(walks[walker])
+                    assert found == min(behind, default=None, key=lambda pair: pair[0])
+                    walks[walker] = 0 if found is None else found[0]
+            assert vm.statistics().evicted == len(places)
+        assert vm.evicted == sorted(places, key=places.__getitem__)
+        assert vm._check() is None
 
 
 def test_a_vm_bo_keeps_its_object_alive_until_destroyed() -> None:

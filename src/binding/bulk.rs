@@ -13,7 +13,7 @@ use super::errors::{self, Class, Detail, out_of_memory};
 use super::ops::Map;
 use super::space::{Space, ask_driver, region_fault};
 use crate::bulk::{self, FLAG_SPARSE, Found, OP_MAP, Record, Refusal, Request};
-use crate::memory::reserve;
+use crate::memory::{Refused, reserve, reserve_anywhere};
 use crate::plan::Answers;
 use crate::tree::NONE;
 
@@ -113,6 +113,31 @@ struct Recent {
 impl Scratch {
     const RECENT: usize = 1024;
 
+    /// Make room for `count` requests in an empty one.
+    fn reserve(&mut self, count: usize) -> Result<(), Refused> {
+        reserve(&mut self.requests, count)?;
+        reserve(&mut self.objects, count)?;
+        let room = Self::RECENT - self.recent.len();
+        reserve(&mut self.recent, room)
+    }
+
+    pub fn bytes(&self) -> usize {
+        let words = self.objects.capacity() + 2 * self.pinned.capacity();
+        self.requests.capacity() * size_of::<Request>()
+            + self.named.capacity() * size_of::<(u32, Py<PyAny>)>()
+            + words * size_of::<u32>()
+            + self.recent.capacity() * size_of::<Recent>()
+    }
+
+    /// Make room for batches of `changes` requests that name as many objects.
+    pub fn promise(&mut self, changes: usize) -> Result<(), Refused> {
+        self.requests.clear();
+        self.objects.clear();
+        self.reserve(changes)?;
+        reserve(&mut self.named, changes)?;
+        reserve(&mut self.pinned, changes)
+    }
+
     /// Copy the requests and look their objects up, which may run Python code: the space is not borrowed.
     ///
     /// Stops at a handle without object; `objects` is shorter than `requests` then.
@@ -125,11 +150,7 @@ impl Scratch {
         self.batch += 1;
         self.requests.clear();
         self.objects.clear();
-        let room = Self::RECENT - self.recent.len();
-        reserve(&mut self.requests, count)
-            .and_then(|()| reserve(&mut self.objects, count))
-            .and_then(|()| reserve(&mut self.recent, room))
-            .map_err(|exhausted| out_of_memory(py, exhausted))?;
+        self.reserve(count).map_err(|refused| out_of_memory(py, refused))?;
         self.requests.extend(bytes.chunks_exact(size_of::<Request>()).map(Request::from_bytes));
         self.recent.resize(Self::RECENT, Recent::default());
         for index in 0..count {
@@ -142,6 +163,7 @@ impl Scratch {
             } else {
                 let Some(object) = look_up(objects, handle)? else { break };
                 let named = self.named.len() as u32;
+                reserve(&mut self.named, 1).map_err(|refused| out_of_memory(py, refused))?;
                 self.named.push((handle, object));
                 self.recent[handle as usize % Self::RECENT] = Recent { batch: self.batch, handle, named };
                 named
@@ -163,8 +185,9 @@ impl Scratch {
                 return Err(request_error(py, Class::NotFound, index, &self.requests, &reason, ()));
             }
         }
-        space.reserve(py, 0, self.named.len())?;
-        reserve(&mut self.pinned, self.named.len()).map_err(|exhausted| out_of_memory(py, exhausted))?;
+        let unknown = self.named.iter().map(|(_, object)| space.unknown(object.bind(py))).sum();
+        space.reserve(py, 0, unknown)?;
+        reserve(&mut self.pinned, self.named.len()).map_err(|refused| out_of_memory(py, refused))?;
         for (handle, object) in &self.named {
             let record = space.intern(object.bind(py));
             space.core.objects.hold(record);
@@ -227,13 +250,23 @@ pub fn bind(
     bound.map(|()| records)
 }
 
+/// Take the memory that a checked batch needs. The records are the caller's, as the objects of a plan are.
+fn prepare(
+    space: &mut Space,
+    py: Python<'_>,
+    requests: &[Request],
+    records: &mut Vec<Record>,
+) -> PyResult<()> {
+    space.reserve(py, requests.len(), 0)?;
+    reserve_anywhere(records, requests.len() * 2).map_err(|refused| out_of_memory(py, refused))
+}
+
 fn bind_alone(slf: &Bound<'_, Space>, scratch: &mut Scratch, records: &mut Vec<Record>) -> PyResult<()> {
     Space::changing(slf, |space, py| {
         space.require_idle(py, "bind")?;
         let bound = scratch.check(space, py).and_then(|()| {
             let (requests, merge) = (&scratch.requests, space.merge);
-            bulk::prepare(&mut space.core, requests, records)
-                .map_err(|exhausted| out_of_memory(py, exhausted))?;
+            prepare(space, py, requests, records)?;
             bulk::bind(&mut space.core, requests, &scratch.objects, merge, records)
                 .map_err(|(index, refusal)| refused(py, space, index, requests, &refusal))
         });
@@ -247,10 +280,7 @@ fn bind_alone(slf: &Bound<'_, Space>, scratch: &mut Scratch, records: &mut Vec<R
 fn bind_asking(slf: &Bound<'_, Space>, scratch: &mut Scratch, records: &mut Vec<Record>) -> PyResult<()> {
     Space::changing(slf, |space, py| {
         space.require_idle(py, "bind")?;
-        let prepared = scratch.check(space, py).and_then(|()| {
-            bulk::prepare(&mut space.core, &scratch.requests, records)
-                .map_err(|exhausted| out_of_memory(py, exhausted))
-        });
+        let prepared = scratch.check(space, py).and_then(|()| prepare(space, py, &scratch.requests, records));
         if prepared.is_err() {
             scratch.release(space, false);
             return prepared;
@@ -337,6 +367,7 @@ fn refused(py: Python<'_>, space: &Space, index: usize, requests: &[Request], re
         Refusal::NoSuchRegion => {
             (Class::NotFound, "no sparse region has exactly this range".to_owned(), None)
         }
+        Refusal::Memory(refused) => return out_of_memory(py, refused),
         Refusal::Ask => (Class::Busy, "the driver was not asked whether to merge".to_owned(), None),
     };
     request_error(py, class, index, requests, &reason, bound)

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyModule, PyType};
 
-use crate::memory::Exhausted;
+use crate::memory::Refused;
 use crate::space::USER_FLAGS;
 
 /// A class of `gpuvm.errors`.
@@ -29,6 +29,7 @@ pub enum Class {
 pub enum Detail {
     Nothing,
     Number(u64),
+    Signed(i64),
     /// (addr, range)
     Range(u64, u64),
     Object(Py<PyAny>),
@@ -43,6 +44,12 @@ impl From<()> for Detail {
 impl From<u64> for Detail {
     fn from(number: u64) -> Self {
         Detail::Number(number)
+    }
+}
+
+impl From<i64> for Detail {
+    fn from(number: i64) -> Self {
+        Detail::Signed(number)
     }
 }
 
@@ -73,6 +80,7 @@ impl<'py> IntoPyObject<'py> for Detail {
         match self {
             Detail::Nothing => Ok(py.None().into_bound(py)),
             Detail::Number(number) => number.into_bound_py_any(py),
+            Detail::Signed(number) => number.into_bound_py_any(py),
             Detail::Range(addr, range) => (addr, range).into_bound_py_any(py),
             Detail::Object(object) => Ok(object.into_bound(py)),
         }
@@ -111,11 +119,7 @@ pub fn request_error(
     request: Option<usize>,
 ) -> PyErr {
     let arguments = Arguments { message: message.into(), value: value.into(), bound: bound.into(), request };
-    let module = MODULE.get(py).expect("init ran at import").bind(py);
-    match module.getattr(format!("{class:?}")).and_then(|class| Ok(class.cast_into::<PyType>()?)) {
-        Ok(class) => PyErr::from_type(class, arguments),
-        Err(failure) => failure,
-    }
+    exception(py, &format!("{class:?}"), arguments)
 }
 
 /// An error about a value and the bound that it broke.
@@ -134,9 +138,35 @@ pub fn error(py: Python<'_>, class: Class, message: impl Into<String>) -> PyErr 
     error_about(py, class, message, (), ())
 }
 
-pub fn out_of_memory(py: Python<'_>, _: Exhausted) -> PyErr {
-    let message = "the core could not allocate; nothing was changed, free memory and call again";
-    error(py, Class::OutOfMemory, message)
+/// The error for memory that the core did not get.
+#[cold]
+pub fn out_of_memory(py: Python<'_>, refused: Refused) -> PyErr {
+    match refused {
+        Refused::Exhausted => {
+            let message = "the core could not allocate; nothing was changed, free memory and call again";
+            error(py, Class::OutOfMemory, message)
+        }
+        Refused::Forbidden => {
+            let message = "allocation in a fence-signalling section: the core would have to grow its arrays, and \
+                           whoever frees memory may wait for this very fence; nothing was changed, preallocate \
+                           before publishing the fence (GpuVm.preallocate)";
+            lockdep_error(py, message)
+        }
+    }
+}
+
+/// A rule of the lock validator was broken.
+pub fn lockdep_error(py: Python<'_>, message: impl Into<String>) -> PyErr {
+    exception(py, "LockdepError", (message.into(),))
+}
+
+/// An exception of `gpuvm.errors`.
+fn exception(py: Python<'_>, class: &str, arguments: impl PyErrArguments + 'static) -> PyErr {
+    let module = MODULE.get(py).expect("init ran at import").bind(py);
+    match module.getattr(class).and_then(|class| Ok(class.cast_into::<PyType>()?)) {
+        Ok(class) => PyErr::from_type(class, arguments),
+        Err(failure) => failure,
+    }
 }
 
 /// An address, length or offset argument: any integer from 0 to 2^64 - 1.

@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::errors::{Class, Flags, U64, error};
 use super::space::Space;
 use super::vm_bo::VmBo;
+use crate::object::End;
 use crate::space::{IN_TREE, KERNEL, LINKED, SPARSE, USER_FLAGS};
 use crate::tree::NONE;
 
@@ -43,6 +44,26 @@ impl Gpuva {
     /// The space and slot while the mapping is in a tree or a list.
     pub fn place(&self, py: Python<'_>) -> Option<(Py<Space>, u32)> {
         self.vm.as_ref().filter(|_| self.slot != NONE).map(|vm| (vm.clone_ref(py), self.slot))
+    }
+
+    /// Unlink the mapping; `end` is what becomes of its vm_bo if that was the last reference.
+    fn take_off(slf: &Bound<'_, Self>, what: &str, end: End) -> PyResult<()> {
+        let place = slf.borrow().place(slf.py());
+        let Some((vm, slot)) = place else { return Ok(()) };
+        Space::changing(vm.bind(slf.py()), |space, py| {
+            space.require_idle(py, what)?;
+            space.require_mode(py, what, end)?;
+            let flags = space.core.slot(slot).flags;
+            if flags & LINKED == 0 {
+                return Ok(());
+            }
+            space.core.unlink(slot, end);
+            space.core.generation += 1;
+            if flags & IN_TREE == 0 {
+                space.core.release(slot);
+            }
+            Ok(())
+        })
     }
 
     fn state(&self, py: Python<'_>) -> PyResult<u32> {
@@ -196,23 +217,16 @@ impl Gpuva {
 
     /// Take the mapping off its `VmBo`'s list and drop the reference (`drm_gpuva_unlink`).
     ///
-    /// That may destroy the `VmBo`. Does nothing for a mapping that is not linked.
+    /// That may destroy the `VmBo`. Does nothing for a mapping that is not linked. Locking: the object's GPUVA lock.
     fn unlink(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let place = slf.borrow().place(slf.py());
-        let Some((vm, slot)) = place else { return Ok(()) };
-        Space::changing(vm.bind(slf.py()), |space, py| {
-            space.require_idle(py, "unlink")?;
-            let flags = space.core.slot(slot).flags;
-            if flags & LINKED == 0 {
-                return Ok(());
-            }
-            space.core.unlink(slot);
-            space.core.generation += 1;
-            if flags & IN_TREE == 0 {
-                space.core.release(slot);
-            }
-            Ok(())
-        })
+        Self::take_off(slf, "unlink", End::Destroyed)
+    }
+
+    /// `unlink` where nothing may be freed (`drm_gpuva_unlink_defer`): as `VmBo.put_deferred` with the reference.
+    ///
+    /// EINVAL: the space is without IMMEDIATE_MODE.
+    fn unlink_defer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::take_off(slf, "unlink_defer", End::Deferred)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -34,8 +34,10 @@ pub fn insert(slf: &Bound<'_, Space>, va: &Bound<'_, Gpuva>) -> PyResult<()> {
                 (other.addr, other.range),
             ));
         }
-        space.reserve(py, 1, 1)?;
         let object = inner.obj.as_ref().map_or(py.None(), |object| object.clone_ref(py));
+        let unknown = space.unknown(object.bind(py));
+        space.reserve(py, 1, unknown)?;
+        space.reserve_handles(py, 1)?;
         let (offset, flags) = (inner.offset, inner.own_flags);
         drop(inner);
         let object = space.intern(object.bind(py));

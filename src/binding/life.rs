@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 use super::errors::{Class, U64, error, error_about};
 use super::space::Space;
+use crate::object::End;
 use crate::plan::Merge;
 use crate::regions::{Regions, Rule};
 use crate::space;
@@ -17,7 +18,7 @@ pub fn init(
     (name, start, range): (String, U64, U64),
     (kernel_node, anywhere): (Option<(U64, U64)>, bool),
     (merge, regions): (u8, u8),
-    resv_protected: bool,
+    immediate_mode: bool,
     can_merge: Option<Py<PyAny>>,
 ) -> PyResult<()> {
     let py = slf.py();
@@ -48,7 +49,9 @@ pub fn init(
         space.reserve(py, 1, 0)?;
         space.core.insert_kernel_node(addr.0, range.0);
     }
-    (space.resv_protected, space.can_merge) = (resv_protected, can_merge);
+    (space.immediate_mode, space.can_merge) = (immediate_mode, can_merge);
+    space.core.objects.defers = immediate_mode;
+    space.core.vm_bo_end = if immediate_mode { End::Deferred } else { End::Destroyed };
     space.open = true;
     Ok(())
 }
@@ -57,7 +60,7 @@ pub fn init(
 pub fn close(slf: &Bound<'_, Space>) -> PyResult<bool> {
     Space::changing(slf, |space, py| {
         space.require_idle(py, "put")?;
-        if space.core.len() > 0 || space.core.objects.with_vm_bo().next().is_some() {
+        if space.core.len() + space.core.objects.vm_bo_count() + space.zombies.len() > 0 {
             return Ok(false);
         }
         space.core.remove_kernel_node();
@@ -70,18 +73,20 @@ pub fn close(slf: &Bound<'_, Space>) -> PyResult<bool> {
 pub fn statistics(slf: &Bound<'_, Space>) -> PyResult<(HashMap<&'static str, u64>, f64)> {
     let mut space = slf.try_borrow_mut()?;
     let space = &mut *space;
+    let beside = space.bytes_beside();
     let core = &mut space.core;
     let (mut holes, mut free) = (0, 0);
     for (start, end) in core.gaps.iter(&core.tree) {
         (holes, free) = (holes + 1, free + (end - start));
     }
-    let vm_bos = core.objects.with_vm_bo().count();
-    let handles = space.handles.capacity() * size_of::<Option<Py<PyAny>>>();
     let leaves = core.tree.leaf_count();
     let numbers = [
         ("mappings", core.len() as u64),
         ("mapped_bytes", core.counters.mapped_bytes),
-        ("vm_bos", vm_bos as u64),
+        ("vm_bos", core.objects.vm_bo_count() as u64),
+        ("extobjs", core.objects.extobjs.len() as u64),
+        ("evicted", core.objects.evicted.len() as u64),
+        ("deferred", core.objects.zombies as u64),
         ("regions", core.regions.len() as u64),
         ("holes", holes),
         ("free_bytes", free),
@@ -92,9 +97,10 @@ pub fn statistics(slf: &Bound<'_, Space>) -> PyResult<(HashMap<&'static str, u64
         ("splits", core.counters.ops.splits),
         ("merges", core.counters.ops.merges),
         ("generation", core.generation),
+        ("preallocated", core.promised().changes as u64),
         ("tree_height", u64::from(core.tree.height)),
         ("tree_leaves", leaves as u64),
-        ("bytes", (core.bytes() + handles) as u64),
+        ("bytes", (core.bytes() + beside) as u64),
     ];
     Ok((numbers.into(), core.tree.len as f64 / (leaves * LEAF_CAP) as f64))
 }

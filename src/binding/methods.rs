@@ -15,7 +15,7 @@ use super::plan::{Plan, Style};
 use super::space::Space;
 use super::step::Step;
 use super::vm_bo::VmBo;
-use super::{insert, life, obtain, regions};
+use super::{immediate, insert, life, obtain, regions};
 use crate::{gaps, plan};
 
 #[pymethods]
@@ -26,7 +26,7 @@ impl Space {
         Space::unopened()
     }
 
-    #[pyo3(signature = (name, start, range, kernel_node, kernel_node_anywhere, merge, regions, resv_protected, can_merge))]
+    #[pyo3(signature = (name, start, range, kernel_node, kernel_node_anywhere, merge, regions, immediate_mode, can_merge))]
     #[allow(clippy::too_many_arguments)] // the constructor of GpuVm, whose keywords these are
     fn __init__(
         slf: &Bound<'_, Self>,
@@ -37,7 +37,7 @@ impl Space {
         kernel_node_anywhere: bool,
         merge: u8,
         regions: u8,
-        resv_protected: bool,
+        immediate_mode: bool,
         can_merge: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         life::init(
@@ -45,7 +45,7 @@ impl Space {
             (name, start, range),
             (kernel_node, kernel_node_anywhere),
             (merge, regions),
-            resv_protected,
+            immediate_mode,
             can_merge,
         )
     }
@@ -305,17 +305,68 @@ impl Space {
     /// The list of external objects, oldest first.
     #[getter]
     fn extobjs(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<VmBo>>> {
-        let mut space = Self::writing(slf)?;
-        let ids = space.core.objects.listed(|object| object.extobj);
-        ids.into_iter().map(|id| space.vm_bo(slf, id)).collect()
+        obtain::listed(slf, |objects| &objects.extobjs)
     }
 
     /// The list of evicted objects, oldest first.
     #[getter]
     fn evicted(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<VmBo>>> {
-        let mut space = Self::writing(slf)?;
-        let ids = space.core.objects.listed(|object| object.evict);
-        ids.into_iter().map(|id| space.vm_bo(slf, id)).collect()
+        obtain::listed(slf, |objects| &objects.evicted)
+    }
+
+    /// The first external object behind place `after` of the list, 0 being the beginning, and its place. O(log n).
+    ///
+    /// Places grow in the order of the list and are never used again, so that others may change the list while it
+    /// is walked: what was added meanwhile comes too, what went does not.
+    fn _next_extobj(slf: &Bound<'_, Self>, after: u64) -> PyResult<Option<(u64, Py<VmBo>)>> {
+        obtain::next_listed(slf, after, |objects| &objects.extobjs)
+    }
+
+    /// The same of the list of evicted objects.
+    fn _next_evicted(slf: &Bound<'_, Self>, after: u64) -> PyResult<Option<(u64, Py<VmBo>)>> {
+        obtain::next_listed(slf, after, |objects| &objects.evicted)
+    }
+
+    /// VmBos and zombies, each of which holds a reference of the space.
+    #[getter]
+    fn _vm_bo_count(&self) -> usize {
+        self.core.objects.vm_bo_count() + self.zombies.len()
+    }
+
+    /// Zombies: VmBos that ended where nothing may be freed, oldest first. `bo_deferred_cleanup` frees them.
+    #[getter]
+    fn deferred(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<VmBo>>> {
+        immediate::deferred(slf)
+    }
+
+    /// Let go of the zombies, of their objects and of the space (`drm_gpuvm_bo_deferred_cleanup`); how many.
+    ///
+    /// Objects may end with it: not inside a fence-signalling section (LockdepError).
+    fn bo_deferred_cleanup(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        immediate::cleanup(slf)
+    }
+
+    /// Promise room for `changes` changes and `objects` new VmBos inside fence-signalling sections; adds up.
+    ///
+    /// A change is one plan of `sm_map` or `sm_unmap`, applied or stepped, one row of `bind`, one `insert`; a
+    /// `madvise` is two. A new VmBo is one for an object without any. What calls outside such sections need is taken on
+    /// top of the promise. Inside, calls take what is free beyond it, then the promised room, and are refused with
+    /// LockdepError when that is used up. What they took is not made up for: release the whole promise when the job
+    /// is cleaned up, and preallocate for the next one. Not counted are Python's objects, plans and
+    /// answers among them, and what can undo a step or an array; regions cannot be made inside. About 3 KB a change.
+    ///
+    /// ENOMEM: nothing was promised. EINVAL: a number below 0. LockdepError: inside such a section.
+    #[pyo3(signature = (changes, objects = 0))]
+    fn preallocate(slf: &Bound<'_, Self>, changes: i64, objects: i64) -> PyResult<()> {
+        immediate::preallocate(slf, changes, objects)
+    }
+
+    /// Give back what `preallocate` promised, used or not. The memory stays with the space.
+    ///
+    /// EINVAL: more than is promised.
+    #[pyo3(signature = (changes, objects = 0))]
+    fn release_preallocated(slf: &Bound<'_, Self>, changes: i64, objects: i64) -> PyResult<()> {
+        immediate::release_preallocated(slf, changes, objects)
     }
 
     fn _region_insert(slf: &Bound<'_, Self>, addr: U64, range: U64, sparse: bool) -> PyResult<()> {
@@ -384,6 +435,10 @@ impl Space {
         for vm_bo in &self.vm_bos {
             visit.call(vm_bo)?;
         }
+        for zombie in &self.zombies {
+            visit.call(&zombie.obj)?;
+            visit.call(&zombie.vm_bo)?;
+        }
         Ok(())
     }
 
@@ -393,5 +448,6 @@ impl Space {
         self.handles.clear();
         self.vm_bos.clear();
         self.objects.clear();
+        self.zombies.clear();
     }
 }

@@ -169,6 +169,17 @@ impl Plan {
         Ok(())
     }
 
+    /// Make sure that it can be applied, at once or step by step.
+    #[inline]
+    fn reserve(&self, space: &mut Space, py: Python<'_>) -> PyResult<()> {
+        let changes = match self.style {
+            Style::Run => usize::from(!self.change.added().is_empty()),
+            _ => self.ops.iter().flat_map(Op::coming).flatten().count().div_ceil(3),
+        };
+        let unknown = self.requested.as_ref().map_or(0, |requested| space.unknown(requested.bind(py)));
+        space.reserve(py, changes, unknown)
+    }
+
     /// Look the record of the requested object up again, which may have come or gone since, making it if need be.
     fn resolve(&mut self, space: &mut Space, py: Python<'_>) -> u32 {
         let Some(requested) = &self.requested else { return NONE };
@@ -294,8 +305,7 @@ impl Plan {
             if plan.style == Style::Prefetch {
                 return Ok(());
             }
-            let changes = if plan.style == Style::Run { 1 } else { plan.ops.len() };
-            space.reserve(py, changes, 1)?;
+            plan.reserve(space, py)?;
             plan.keep(space, vm)?;
             plan.resolve(space, py);
             if plan.style == Style::Run {
@@ -334,27 +344,26 @@ impl Plan {
                     "step: a prefetch plan changes nothing and has no steps",
                 ));
             }
-            space.reserve(py, plan.ops.len(), 1)?;
+            plan.reserve(space, py)?;
             let requested = plan.resolve(space, py);
             if requested != NONE {
                 // Held until the end: the driver may drop what else keeps it.
                 space.core.objects.hold(requested);
             }
-            space.core.open_journal();
+            space.core.open_steps();
             space.busy = Some("a plan is being stepped");
             Ok(requested)
         })?;
-        let ops = slf.borrow().ops.clone();
-        let stepped = step::run(vm, driver, &ops, &items);
+        let stepped = step::run(vm, driver, slf, &items);
         Space::changing(vm, |space, _| {
             (space.busy, space.step) = (None, None);
             let mut plan = slf.borrow_mut();
             if stepped.is_ok() {
-                space.core.commit();
+                space.core.commit_steps(&plan.ops);
                 plan.account(space);
                 plan.applied = true;
             } else {
-                space.core.roll_back();
+                space.core.roll_back_steps(&plan.ops);
                 plan.renew(space);
             }
             if requested != NONE {

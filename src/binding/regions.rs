@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use super::errors::{Class, U64, error, error_about};
+use super::errors::{Class, U64, error, error_about, out_of_memory};
 use super::space::Space;
 use crate::bulk::{Refusal, make_region};
 use crate::regions::{Region, Rule};
@@ -26,6 +26,7 @@ pub fn insert(slf: &Bound<'_, Space>, addr: U64, range: U64, sparse: bool) -> Py
             );
             Err(error_about(py, Class::AlreadyMapped, message, (addr.0, range.0), (start, end - start)))
         }
+        Err(Refusal::Memory(refused)) => Err(out_of_memory(py, refused)),
         _ => {
             space.core.generation += 1;
             Ok(())

@@ -6,8 +6,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::bulk::{Pool, Scratch};
-use super::errors::{Class, error, error_about, out_of_memory};
+use super::errors::{Class, error, error_about};
 use super::gpuva::Gpuva;
+use super::immediate::Zombie;
 use super::ops::Map;
 use super::step::Step;
 use super::vm_bo::VmBo;
@@ -26,21 +27,26 @@ pub struct Space {
     pub name: String,
     pub merge: Merge,
     pub can_merge: Option<Py<PyAny>>,
-    pub resv_protected: bool,
+    /// Mappings change where nothing may be freed: vm_bos whose last mapping goes are kept for later.
+    pub immediate_mode: bool,
     pub open: bool,
     /// By slot, where flag HANDLE is set.
     pub handles: Vec<Option<Py<Gpuva>>>,
     /// By object record.
     pub objects: Vec<Option<Py<PyAny>>>,
     pub vm_bos: Vec<Option<Py<VmBo>>>,
+    /// Records that these two have room for.
+    pub beside: usize,
     /// The operation that a driver's step has to apply now.
     pub step: Option<Step>,
     /// Why nobody else may change the space now.
     pub busy: Option<&'static str>,
     pub pool: Pool,
     pub scratch: Scratch,
+    /// Vm_bos that ended where nothing may be freed, oldest first.
+    pub zombies: Vec<Zombie>,
     /// Python objects that lost their place while the space was borrowed.
-    dropped: Garbage,
+    pub dropped: Garbage,
 }
 
 /// A space borrowed for writing. No Python code runs meanwhile, so no other thread ever finds it borrowed.
@@ -89,7 +95,7 @@ impl Drop for Collector {
 }
 
 /// Python objects to be dropped once the space is not borrowed any more.
-type Garbage = Vec<Py<PyAny>>;
+pub type Garbage = Vec<Py<PyAny>>;
 
 impl Space {
     /// What `__init__` makes an address space of.
@@ -99,15 +105,17 @@ impl Space {
             name: String::new(),
             merge: Merge::Never,
             can_merge: None,
-            resv_protected: false,
+            immediate_mode: false,
             open: false,
             handles: Vec::new(),
             objects: Vec::new(),
             vm_bos: Vec::new(),
+            beside: 0,
             step: None,
             busy: None,
             pool: Pool::default(),
             scratch: Scratch::default(),
+            zombies: Vec::new(),
             dropped: Garbage::new(),
         }
     }
@@ -161,14 +169,14 @@ impl Space {
     #[inline]
     fn sweep(&mut self, py: Python<'_>) -> Garbage {
         let mut garbage = std::mem::take(&mut self.dropped);
-        if !self.core.retired.is_empty() || self.core.objects.has_garbage() {
+        if self.core.has_retired() || self.core.objects.has_garbage() {
             self.sweep_into(py, &mut garbage);
         }
         garbage
     }
 
     fn sweep_into(&mut self, py: Python<'_>, garbage: &mut Garbage) {
-        for (slot, flags) in self.core.retired.drain(..) {
+        while let Some((slot, flags)) = self.core.pop_retired() {
             if let Some(va) = self.handles[slot as usize].take() {
                 let mut inner = va.borrow_mut(py);
                 (inner.slot, inner.own_flags) = (NONE, flags);
@@ -182,6 +190,15 @@ impl Space {
                 vm_bo.borrow_mut(py).object = NONE;
                 garbage.push(vm_bo.into_any());
             }
+        }
+        for object in self.core.objects.take_deferred() {
+            let vm_bo = self.vm_bos[object as usize].take();
+            if let Some(vm_bo) = &vm_bo {
+                let mut inner = vm_bo.borrow_mut(py);
+                (inner.object, inner.zombie) = (NONE, true);
+            }
+            let obj = self.objects[object as usize].as_ref().map(|obj| obj.clone_ref(py));
+            self.zombies.push(Zombie { obj, vm_bo });
         }
         while let Some(object) = self.core.objects.pop_dead() {
             garbage.extend(self.objects[object as usize].take());
@@ -207,6 +224,7 @@ impl Space {
             offset: slot.offset,
             obj: self.object(py, slot.object),
         };
+        self.reserve_handles(py, 0)?;
         let va = Py::new(py, va)?;
         self.set_handle(entry.slot, va.clone_ref(py));
         Ok(va)
@@ -215,7 +233,7 @@ impl Space {
     fn set_handle(&mut self, slot: u32, va: Py<Gpuva>) {
         let index = slot as usize;
         if index >= self.handles.len() {
-            self.handles.resize_with(self.core.slots.len().max(index + 1), || None);
+            self.handles.resize_with(index + 1, || None);
         }
         self.handles[index] = Some(va);
         self.core.slot_mut(slot).flags |= HANDLE;
@@ -278,7 +296,7 @@ impl Space {
             return Ok(vm_bo.clone_ref(py));
         }
         let obj = self.object(py, object).unwrap_or_else(|| py.None());
-        let vm_bo = Py::new(py, VmBo { vm: slf.clone().unbind(), obj, object, floating: 0 })?;
+        let vm_bo = Py::new(py, VmBo::obtained(slf.clone().unbind(), obj, object))?;
         self.vm_bos[object as usize] = Some(vm_bo.clone_ref(py));
         self.core.objects.get_mut(object).has_vm_bo = true;
         Ok(vm_bo)
@@ -332,10 +350,6 @@ impl Space {
             (addr, end - addr),
             bound,
         ))
-    }
-
-    pub fn reserve(&mut self, py: Python<'_>, changes: usize, objects: usize) -> PyResult<()> {
-        self.core.reserve(changes, objects).map_err(|exhausted| out_of_memory(py, exhausted))
     }
 }
 
@@ -421,6 +435,6 @@ impl Space {
                 return Err(format!("object record {id} keeps no Python object alive"));
             }
         }
-        Ok(())
+        self.check_zombies()
     }
 }

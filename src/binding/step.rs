@@ -5,6 +5,7 @@ use pyo3::types::PyTuple;
 
 use super::errors::{Class, error};
 use super::gpuva::Gpuva;
+use super::plan::Plan;
 use super::space::Space;
 use crate::plan::{Kind, Op};
 use crate::space::{Change, Mapping};
@@ -17,14 +18,15 @@ pub struct Step {
     applied: bool,
 }
 
-/// Call the driver for each operation; the caller has opened the journal.
+/// Call the driver for each operation of `plan`, whose Python objects are `items`; the caller has opened the journal.
 pub fn run(
     vm: &Bound<'_, Space>,
     driver: &Bound<'_, PyAny>,
-    ops: &[Op],
+    plan: &Bound<'_, Plan>,
     items: &Bound<'_, PyTuple>,
 ) -> PyResult<()> {
-    for (op, item) in ops.iter().zip(items) {
+    for (index, item) in items.iter().enumerate() {
+        let op = plan.borrow().ops[index];
         let (callback, call) = match op.kind {
             Kind::Map => ("sm_step_map", "vm.map(op, va)"),
             Kind::Remap => ("sm_step_remap", "vm.remap(op, prev, next)"),
@@ -34,7 +36,7 @@ pub fn run(
             let message = format!("the driver has no {callback}, which Plan.step needs for this plan");
             return Err(error(vm.py(), Class::InvalidArgument, message));
         };
-        let step = Step { item: item.clone().unbind(), op: *op, applied: false };
+        let step = Step { item: item.clone().unbind(), op, applied: false };
         Space::writing(vm)?.step = Some(step);
         function.call1((&item,))?;
         if !Space::reading(vm)?.step.as_ref().is_some_and(|step| step.applied) {
@@ -60,12 +62,9 @@ impl Step {
                 return Err(error(py, Class::InvalidArgument, message));
             };
             let op = step.op;
-            let coming = match op.kind {
-                Kind::Map => [Some(op.mapping), None],
-                Kind::Remap => [op.prev_mapping(), op.next_mapping()],
-                _ => [None, None],
-            };
+            let coming = op.coming();
             check_mappings(py, &coming, &vas)?;
+            space.reserve_handles(py, coming.iter().flatten().count())?;
             let mut change = Change::default();
             change.removed = u32::from(op.slot != NONE);
             change.at = space.core.tree.locate(op.mapping.addr);

@@ -6,12 +6,14 @@ use pyo3::prelude::*;
 use super::errors::{Class, error};
 use super::gpuva::Gpuva;
 use super::space::Space;
+use crate::object::{End, Objects};
 use crate::tree::{Entry, NONE};
 
 /// The pair of an address space and an object (the kernel's ``struct drm_gpuvm_bo``).
 ///
 /// There is one for each pair. It counts references: one for each ``bo_obtain``, ``bo_find`` or ``get``, and one
-/// for each linked mapping. The last ``put`` destroys it and takes it off the lists it is on.
+/// for each linked mapping. The last ``put`` destroys it and takes it off the lists it is on. Under IMMEDIATE_MODE,
+/// the end of its last mapping only makes it a zombie, until ``bo_deferred_cleanup``.
 #[pyclass(weakref, module = "gpuvm._core")]
 pub struct VmBo {
     /// Its address space.
@@ -24,11 +26,17 @@ pub struct VmBo {
     pub object: u32,
     /// References of a floating one, which no list knows yet.
     pub floating: u32,
+    /// Dead, and kept by the space until its references to space and object may be dropped.
+    pub zombie: bool,
 }
 
 impl VmBo {
+    pub fn obtained(vm: Py<Space>, obj: Py<PyAny>, object: u32) -> Self {
+        VmBo { vm, obj, object, floating: 0, zombie: false }
+    }
+
     fn dead(py: Python<'_>) -> PyErr {
-        error(py, Class::InvalidArgument, "this VmBo was destroyed by its last put; obtain a new one")
+        error(py, Class::InvalidArgument, "this VmBo ended with its last put; obtain a new one")
     }
 
     /// The space and record of a live, obtained one.
@@ -43,6 +51,41 @@ impl VmBo {
         let message =
             format!("{what}: this VmBo came from bo_create and is on no list; pass it to bo_obtain_prealloc");
         Err(error(slf.py(), Class::InvalidArgument, message))
+    }
+
+    /// What `look` sees of the record of an obtained one, else `nothing`.
+    fn look<R>(&self, py: Python<'_>, nothing: R, look: impl FnOnce(&Objects, u32) -> R) -> PyResult<R> {
+        if self.object == NONE {
+            return Ok(nothing);
+        }
+        Ok(look(&Space::reading(self.vm.bind(py))?.core.objects, self.object))
+    }
+
+    /// Change the lists that it is on. They have locks of their own, so a plan may be stepped meanwhile.
+    fn list(slf: &Bound<'_, Self>, what: &str, change: impl FnOnce(&mut Objects, u32)) -> PyResult<()> {
+        let (vm, object) = Self::record(slf, what)?;
+        change(&mut Space::writing(vm.bind(slf.py()))?.core.objects, object);
+        Ok(())
+    }
+
+    /// Drop one reference of an obtained one; true if it was the last.
+    fn put_obtained(slf: &Bound<'_, Self>, what: &str, end: End) -> PyResult<bool> {
+        let (vm, object) = Self::record(slf, what)?;
+        Space::changing(vm.bind(slf.py()), |space, py| {
+            space.require_idle(py, what)?;
+            space.require_mode(py, what, end)?;
+            let record = space.core.objects.get(object);
+            if record.refs == record.linked {
+                let message = format!(
+                    "{what}: all {} references belong to linked mappings; unlink these, or drop fewer references",
+                    record.refs
+                );
+                return Err(error(py, Class::Busy, message));
+            }
+            let last = space.core.objects.put(object, end);
+            space.core.objects.settle(object);
+            Ok(last)
+        })
     }
 
     /// Drop one reference of a floating one; true if it was the last.
@@ -64,10 +107,7 @@ impl VmBo {
     /// Number of references, linked mappings included.
     #[getter]
     fn refcount(&self, py: Python<'_>) -> PyResult<u32> {
-        if self.object == NONE {
-            return Ok(self.floating);
-        }
-        Ok(Space::reading(self.vm.bind(py))?.core.objects.get(self.object).refs)
+        self.look(py, self.floating, |objects, object| objects.get(object).refs)
     }
 
     /// Take a reference (`drm_gpuvm_bo_get`).
@@ -75,7 +115,7 @@ impl VmBo {
         let (object, floating) = (slf.borrow().object, slf.borrow().floating);
         if object != NONE {
             let vm = slf.borrow().vm.clone_ref(slf.py());
-            Space::writing(vm.bind(slf.py()))?.core.objects.get_mut(object).refs += 1;
+            Space::writing(vm.bind(slf.py()))?.core.objects.take(object);
         } else if floating > 0 {
             slf.borrow_mut().floating += 1;
         } else {
@@ -89,66 +129,68 @@ impl VmBo {
     /// Locking: the object's GPUVA lock; the VM's reservation too if RESV_PROTECTED. EINVAL: destroyed already.
     /// EBUSY: the only references left are those of linked mappings, which `Gpuva.unlink` drops.
     fn put(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let py = slf.py();
-        let (object, floating) = (slf.borrow().object, slf.borrow().floating);
-        if object == NONE {
-            return if floating > 0 { Ok(Self::put_floating(slf)) } else { Err(Self::dead(py)) };
-        }
-        let vm = slf.borrow().vm.clone_ref(py);
-        Space::changing(vm.bind(py), |space, py| {
-            space.require_idle(py, "VmBo.put")?;
-            let record = space.core.objects.get(object);
-            if record.refs == record.linked {
-                let message = format!(
-                    "put: all {} references belong to linked mappings; unlink these, or drop fewer references",
-                    record.refs
-                );
-                return Err(error(py, Class::Busy, message));
-            }
-            let destroyed = space.core.objects.put(object);
-            space.core.objects.settle(object);
-            Ok(destroyed)
-        })
+        let floating = slf.borrow().floating > 0;
+        if floating { Ok(Self::put_floating(slf)) } else { Self::put_obtained(slf, "put", End::Destroyed) }
     }
 
-    /// The object was moved out of the GPU's reach, or back (`drm_gpuvm_bo_evict`).
+    /// Drop a reference where nothing may be freed (`drm_gpuvm_bo_put_deferred`); True if that was the last.
     ///
-    /// An evicted one goes on the VM's eviction list; an external one under RESV_PROTECTED only gets the flag,
-    /// since who evicts it does not hold the VM's reservation.
-    #[pyo3(signature = (evict))]
-    fn evict(slf: &Bound<'_, Self>, evict: bool) -> PyResult<()> {
-        let (vm, object) = Self::record(slf, "evict")?;
-        let mut space = Space::writing(vm.bind(slf.py()))?;
-        space.require_idle(slf.py(), "VmBo.evict")?;
-        let external = space.core.objects.get(object).extobj != 0;
-        let listed = !(external && space.resv_protected);
-        space.core.objects.set_evicted(object, evict, listed);
-        Ok(())
+    /// Then it is a zombie: on no list, not found any more, and the object's next VmBo is another one. It keeps the
+    /// object and the space until `bo_deferred_cleanup`. Takes no memory. Locking: the object's GPUVA lock. EINVAL: the
+    /// space is without IMMEDIATE_MODE. EBUSY as `put`.
+    fn put_deferred(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::put_obtained(slf, "put_deferred", End::Deferred)
+    }
+
+    /// True from the last `put_deferred` or deferred unlink until `bo_deferred_cleanup`.
+    #[getter]
+    fn zombie(&self) -> bool {
+        self.zombie
     }
 
     /// True while the object is out of the GPU's reach.
     #[getter]
     fn evicted(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.object == NONE {
-            return Ok(false);
-        }
-        Ok(Space::reading(self.vm.bind(py))?.core.objects.get(self.object).evicted)
+        self.look(py, false, |objects, object| objects.get(object).evicted)
     }
 
-    /// Put it on the VM's list of external objects, unless it is there (`drm_gpuvm_bo_extobj_add`).
-    fn extobj_add(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (vm, object) = Self::record(slf, "extobj_add")?;
-        let mut space = Space::writing(vm.bind(slf.py()))?;
-        space.require_idle(slf.py(), "VmBo.extobj_add")?;
-        space.core.objects.add_extobj(object);
-        Ok(())
+    /// True while it is on the space's list of evicted objects.
+    #[getter]
+    fn on_evicted(&self, py: Python<'_>) -> PyResult<bool> {
+        self.look(py, false, |objects, object| objects.evicted.contains(object))
+    }
+
+    /// True while it is on the space's list of external objects.
+    #[getter]
+    fn on_extobjs(&self, py: Python<'_>) -> PyResult<bool> {
+        self.look(py, false, |objects, object| objects.extobjs.contains(object))
+    }
+
+    /// Say whether the object is out of the GPU's reach; the list of evicted ones follows if it is to be `listed`.
+    fn _set_evicted(slf: &Bound<'_, Self>, evicted: bool, listed: bool) -> PyResult<()> {
+        Self::list(slf, "bo_evict", |objects, object| objects.set_evicted(object, evicted, listed))
+    }
+
+    /// Put it on the list of evicted objects if it is evicted and not there.
+    fn _list_evicted(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::list(slf, "bo_evict", |objects, object| {
+            let evicted = objects.get(object).evicted;
+            objects.set_evicted(object, evicted, evicted);
+        })
+    }
+
+    /// Take it off the list of evicted objects, whatever its flag says.
+    fn _unlist_evicted(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::list(slf, "bo_evict", |objects, object| objects.evicted.remove(object))
+    }
+
+    /// Put it on the list of external objects, unless it is there.
+    fn _extobj_add(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::list(slf, "bo_extobj_add", |objects, object| objects.extobjs.add(object))
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        if self.object == NONE {
-            return Ok(0);
-        }
-        Ok(Space::reading(self.vm.bind(py))?.core.objects.get(self.object).linked as usize)
+        self.look(py, 0, |objects, object| objects.get(object).linked as usize)
     }
 
     fn __bool__(&self) -> bool {
@@ -178,7 +220,8 @@ impl VmBo {
         drop(this);
         let object = object.repr()?;
         if !alive {
-            return Ok(format!("<VmBo {object} destroyed>"));
+            let state = if slf.borrow().zombie { "deferred" } else { "destroyed" };
+            return Ok(format!("<VmBo {object} {state}>"));
         }
         Ok(format!("<VmBo {object} refcount {refcount} mappings {mappings}>"))
     }

@@ -42,6 +42,8 @@ impl Space {
         let counted: usize = self.objects.ids().map(|id| self.objects.get(id).users as usize).sum();
         ensure!(users == counted, "{users} mappings have objects, the objects count {counted}");
         self.objects.ids().try_for_each(|id| self.check_object(id))?;
+        self.objects.check()?;
+        self.check_promise()?;
         self.regions.check()
     }
 
@@ -72,10 +74,7 @@ impl Space {
         ensure!(object.refs >= linked, "object {id}: {} references for {linked} links", object.refs);
         ensure!(object.users >= linked, "object {id}: {} mappings, {linked} linked", object.users);
         ensure!(object.users > 0 || object.refs > 0, "object {id} is of no use and still there");
-        ensure!(
-            object.refs > 0 || (object.extobj | object.evict) == 0,
-            "object {id} is listed without a vm_bo"
-        );
+        ensure!(object.refs > 0 || !object.evicted, "object {id} is evicted without a vm_bo");
         Ok(())
     }
 }

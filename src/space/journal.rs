@@ -1,26 +1,57 @@
 //! Undoing changes, in reverse order.
 //!
 //! While a journal is open, slots that go keep their content and their number. Lists heal because an unlinked
-//! slot still knows its neighbours.
+//! slot still knows its neighbours. A plan that is stepped is nearly its own journal: what goes is in its operations.
 
 use super::{Counters, LINKED, Space};
-use crate::regions::Regions;
-use crate::tree::{Cursor, Entry};
+use crate::memory::{Refused, reserve_anywhere};
+use crate::object::End;
+use crate::plan::Op;
+use crate::regions::Region;
+use crate::tree::{Cursor, Entry, NONE};
+
+/// Most mappings that the operations of one plan make: each border of a madvise may cut off a piece and map anew.
+const MOST_STEPPED: usize = 6;
+
+pub enum Journal {
+    Closed,
+    /// Of changes of any kind.
+    Recorded(Recorded),
+    /// Of a plan's operations, one change each.
+    Stepped(Stepped),
+}
 
 /// One applied change, as far as undoing it needs.
 struct Step {
-    /// Where the change's own entries are in `Journal::gone`.
+    /// Where the change's own entries are in `Recorded::gone`.
     gone: std::ops::Range<usize>,
     added: [u32; 3],
     count: u32,
 }
 
 #[derive(Default)]
-pub struct Journal {
+pub struct Recorded {
     steps: Vec<Step>,
     gone: Vec<Entry>,
+    /// Regions that came (true) or went.
+    regions: Vec<(Region, bool)>,
     counters: Counters,
-    regions: Regions,
+}
+
+pub struct Stepped {
+    /// Operations applied.
+    done: usize,
+    /// Slots that came, in order.
+    added: [u32; MOST_STEPPED],
+    count: usize,
+    counters: Counters,
+}
+
+impl Journal {
+    #[inline(always)]
+    pub fn is_open(&self) -> bool {
+        !matches!(self, Journal::Closed)
+    }
 }
 
 impl Space {
@@ -28,26 +59,68 @@ impl Space {
     pub fn open_journal(&mut self) {
         // What is planned from here on knows a state that may be undone.
         self.epoch += 1;
-        let (counters, regions) = (self.counters, self.regions.clone());
-        self.journal = Some(Journal { counters, regions, ..Journal::default() });
+        self.journal = Journal::Recorded(Recorded { counters: self.counters, ..Recorded::default() });
+    }
+
+    /// The same for the operations of a plan, which are passed again to keep or undo them.
+    pub fn open_steps(&mut self) {
+        self.epoch += 1;
+        let (added, counters) = ([NONE; MOST_STEPPED], self.counters);
+        self.journal = Journal::Stepped(Stepped { done: 0, added, count: 0, counters });
+    }
+
+    /// Make room in the journal for a change by which `gone` mappings or a region go.
+    pub fn reserve_journal(&mut self, gone: usize) -> Result<(), Refused> {
+        match &mut self.journal {
+            Journal::Recorded(journal) => {
+                reserve_anywhere(&mut journal.steps, 1)?;
+                reserve_anywhere(&mut journal.gone, gone)?;
+                reserve_anywhere(&mut journal.regions, 1)
+            }
+            _ => Ok(()),
+        }
     }
 
     #[cold]
     #[inline(never)]
     pub(super) fn record(&mut self, mut at: Cursor, removed: usize, added: &[u32; 3], count: u32) {
-        let mut journal = self.journal.take().unwrap_or_default();
-        let first = journal.gone.len();
-        for _ in 0..removed {
-            journal.gone.extend(self.tree.entry(&mut at));
-            at.index += 1;
+        match &mut self.journal {
+            Journal::Closed => {}
+            Journal::Stepped(journal) => {
+                let added = &added[..count as usize];
+                journal.added[journal.count..journal.count + added.len()].copy_from_slice(added);
+                journal.count += added.len();
+                journal.done += 1;
+            }
+            Journal::Recorded(journal) => {
+                let first = journal.gone.len();
+                for _ in 0..removed {
+                    journal.gone.extend(self.tree.entry(&mut at));
+                    at.index += 1;
+                }
+                journal.steps.push(Step { gone: first..journal.gone.len(), added: *added, count });
+            }
         }
-        journal.steps.push(Step { gone: first..journal.gone.len(), added: *added, count });
-        self.journal = Some(journal);
+    }
+
+    /// Insert a region that overlaps nothing; room in the journal was made.
+    pub fn insert_region(&mut self, region: Region) {
+        self.regions.insert(region);
+        if let Journal::Recorded(journal) = &mut self.journal {
+            journal.regions.push((region, true));
+        }
+    }
+
+    pub fn remove_region(&mut self, region: Region) {
+        self.regions.remove(region.addr);
+        if let Journal::Recorded(journal) = &mut self.journal {
+            journal.regions.push((region, false));
+        }
     }
 
     /// Keep what was done since `open_journal`.
     pub fn commit(&mut self) {
-        let journal = self.journal.take().unwrap_or_default();
+        let journal = self.close();
         for entry in &journal.gone {
             self.release(entry.slot);
         }
@@ -55,30 +128,88 @@ impl Space {
 
     /// Undo everything that was done since `open_journal`.
     pub fn roll_back(&mut self) {
-        let journal = self.journal.take().unwrap_or_default();
+        let journal = self.close();
         for step in journal.steps.iter().rev() {
-            let gone = &journal.gone[step.gone.clone()];
-            let added = &step.added[..step.count as usize];
-            let first =
-                added.iter().map(|&id| self.slot(id).addr).chain(gone.iter().map(|entry| entry.addr)).min();
-            let Some(first) = first else { continue };
-            let at = self.tree.locate(first);
-            for entry in gone.iter().rev() {
-                if self.slot(entry.slot).flags & LINKED != 0 {
-                    self.rechain(entry.slot);
-                }
-            }
-            self.tree.splice(at, added.len(), gone);
-            for &id in added.iter().rev() {
-                if self.slot(id).flags & LINKED != 0 {
-                    self.unchain(id);
-                }
-                self.release(id);
+            self.undo(&journal.gone[step.gone.clone()], &step.added[..step.count as usize]);
+        }
+        for (region, came) in journal.regions.iter().rev() {
+            if *came {
+                self.regions.remove(region.addr);
+            } else {
+                self.regions.insert(*region);
             }
         }
-        // The content is as before, the nodes may not be: whoever remembers a position must look again.
+        self.rolled_back(journal.counters);
+    }
+
+    /// Keep what was done since `open_steps` by the operations of a plan.
+    pub fn commit_steps(&mut self, ops: &[Op]) {
+        let done = self.close_steps().map_or(0, |journal| journal.done);
+        for op in ops[..done].iter().filter(|op| op.slot != NONE) {
+            self.release(op.slot);
+        }
+    }
+
+    /// Undo what was done since `open_steps` by the operations of a plan.
+    pub fn roll_back_steps(&mut self, ops: &[Op]) {
+        let Some(journal) = self.close_steps() else { return };
+        let mut added = &journal.added[..journal.count];
+        for op in ops[..journal.done].iter().rev() {
+            let (before, own) = added.split_at(added.len() - op.coming().into_iter().flatten().count());
+            let gone = (op.slot != NONE).then_some(Entry {
+                addr: op.mapping.addr,
+                range: op.mapping.range,
+                slot: op.slot,
+            });
+            self.undo(gone.as_slice(), own);
+            added = before;
+        }
+        self.rolled_back(journal.counters);
+    }
+
+    fn close(&mut self) -> Recorded {
+        match std::mem::replace(&mut self.journal, Journal::Closed) {
+            Journal::Recorded(journal) => journal,
+            _ => Recorded::default(),
+        }
+    }
+
+    fn close_steps(&mut self) -> Option<Stepped> {
+        match std::mem::replace(&mut self.journal, Journal::Closed) {
+            Journal::Stepped(journal) => Some(journal),
+            _ => None,
+        }
+    }
+
+    /// Undo the last change: `gone` come back, `added` go.
+    fn undo(&mut self, gone: &[Entry], added: &[u32]) {
+        let first =
+            added.iter().map(|&id| self.slot(id).addr).chain(gone.iter().map(|entry| entry.addr)).min();
+        let Some(first) = first else { return };
+        let at = self.tree.locate(first);
+        for entry in gone.iter().rev() {
+            if self.slot(entry.slot).flags & LINKED != 0 {
+                self.rechain(entry.slot);
+            }
+        }
+        self.tree.splice(at, added.len(), gone);
+        // A vm_bo that ends now came with what is undone: nobody can know it, nothing is left to be freed later.
+        let end = std::mem::replace(&mut self.vm_bo_end, End::Destroyed);
+        for &id in added.iter().rev() {
+            if self.slot(id).flags & LINKED != 0 {
+                self.unchain(id);
+            }
+            self.release(id);
+        }
+        self.vm_bo_end = end;
+    }
+
+    /// The content is as before, the nodes may not be: whoever remembers a position must look again.
+    ///
+    /// Putting back what went can take nodes that no promise is about.
+    fn rolled_back(&mut self, counters: Counters) {
+        self.tree.keep_promise();
         self.epoch += 1;
-        self.counters = journal.counters;
-        self.regions = journal.regions;
+        self.counters = counters;
     }
 }

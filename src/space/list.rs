@@ -1,15 +1,17 @@
 //! The lists of mappings by object, threaded through the slots in link order.
 
 use super::{LINKED, Slot, Space};
+use crate::object::End;
 use crate::tree::NONE;
 
 impl Space {
     /// Append the slot to its object's list and take a reference of the vm_bo.
     #[inline(always)]
     pub fn link(&mut self, id: u32) {
-        let object = self.objects.get_mut(self.slots[id].object);
+        let object = self.slots[id].object;
+        self.objects.take(object);
+        let object = self.objects.get_mut(object);
         let tail = std::mem::replace(&mut object.tail, id);
-        object.refs += 1;
         object.linked += 1;
         if tail == NONE {
             object.head = id;
@@ -52,12 +54,12 @@ impl Space {
         }
     }
 
-    /// Unlink a mapping, which may destroy its vm_bo.
-    pub fn unlink(&mut self, id: u32) {
+    /// Unlink a mapping, which may be the end of its vm_bo.
+    pub fn unlink(&mut self, id: u32, end: End) {
         self.unchain(id);
         self.slot_mut(id).flags &= !LINKED;
         let object = self.slot(id).object;
-        self.objects.put(object);
+        self.objects.put(object, end);
         self.objects.settle(object);
     }
 }

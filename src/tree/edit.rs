@@ -2,23 +2,12 @@
 
 use super::refill::LEAF_MIN;
 use super::{Cursor, Entry, INNER_CAP, Inner, LEAF_CAP, Leaf, NONE, Tree};
-use crate::memory::Exhausted;
+use crate::memory::forbidden;
 
 /// A full leaf rather moves entries to a sibling than splits, if that one has this much room.
 const LEAF_ROOM: usize = 4;
 
 impl Tree {
-    /// Take the memory for the next `inserts` inserts now, where a refusal does no harm.
-    ///
-    /// A leaf that was split takes half its size before it splits again; a batch that starts on many full
-    /// leaves can need more and then allocates as it goes.
-    pub fn reserve(&mut self, inserts: usize) -> Result<(), Exhausted> {
-        let leaves = inserts.min(inserts / (LEAF_CAP / 2) + 4);
-        let inners = leaves / (INNER_CAP / 2) + self.height as usize + 2;
-        self.leaves.reserve(leaves.saturating_sub(self.free_leaves), &Leaf::new(u64::MAX, 0))?;
-        self.inners.reserve(inners.saturating_sub(self.free_inners), &Inner::new(u64::MAX, 0, 0))
-    }
-
     /// Replace the `removed` entries from `at` on by `added`, which are in address order and fill a part of
     /// the hole that this leaves. Nothing shifts when as many come as go.
     #[inline(always)]
@@ -169,6 +158,9 @@ impl Tree {
         }
         self.add_to_parent(left, right, fence, 0);
         self.mark_gaps(left, true);
+        if self.promised > 0 && !forbidden() {
+            self.keep_promise();
+        }
     }
 
     /// Hang `right`, split off `left` at `fence`, below the parent of `left`; both have `height`.

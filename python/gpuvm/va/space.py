@@ -1,4 +1,4 @@
-"""GpuVm: one GPU virtual address space (the kernel's ``struct drm_gpuvm``)."""
+"""GpuvaManager: what is mapped where in one GPU address space (the kernel's ``struct drm_gpuva_manager``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import chain, islice
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from gpuvm import _core
+from gpuvm._core import Space
 from gpuvm.errors import Busy, CheckFailed, InvalidArgument
 from gpuvm.va.flags import Fit, GpuVmFlags, Merge, Regions
 from gpuvm.va.ops import Gpuva, Map
@@ -24,7 +24,7 @@ SHOWN = 8
 """How many mappings an error lists before it says how many more there are."""
 
 
-class GpuVm(_core.Space):
+class GpuvaManager(Space):
     """The mappings of ``[start, start + range)``: split and merge, objects, regions.
 
     Addresses, lengths and offsets are bytes, 0 <= n < 2**64; ends are exclusive.
@@ -83,7 +83,7 @@ class GpuVm(_core.Space):
             kernel_node_anywhere,
             Merge(merge),
             Regions(regions),
-            GpuVmFlags.RESV_PROTECTED in flags,
+            GpuVmFlags.IMMEDIATE_MODE in flags,
             can_merge,
         )
         self._merge, self._regions_mode, self._flags = Merge(merge), Regions(regions), flags
@@ -109,7 +109,7 @@ class GpuVm(_core.Space):
     @property
     def refcount(self) -> int:
         """Number of references, which callers, mappings and VmBos hold."""
-        return self._references + len(self) + len(self.vm_bos())
+        return self._references + len(self) + self._vm_bo_count
 
     def get(self) -> Self:
         """Take a reference (``drm_gpuvm_get``)."""
@@ -137,14 +137,16 @@ class GpuVm(_core.Space):
 
     def _still_holding(self) -> Busy:
         """What stands in the way of closing."""
-        vm_bos = self.vm_bos()
+        vm_bos, deferred = self.vm_bos(), self.deferred
         mappings = (va for va in self if not va.kernel)
-        shown = [repr(left) for left in islice(chain(mappings, vm_bos), SHOWN)]
-        count = len(self) + len(vm_bos)
+        shown = [repr(left) for left in islice(chain(mappings, vm_bos, deferred), SHOWN)]
+        count = len(self) + len(vm_bos) + len(deferred)
         more = f" and {count - SHOWN} more" if count > SHOWN else ""
+        advice = [f"unmap {'it' if count == 1 else 'them'}"] if count > len(deferred) else []
+        advice += ["call bo_deferred_cleanup"] if deferred else []
         return Busy(
             f'put: address space "{self.name}" still holds {", ".join(shown)}{more}; '
-            f"unmap {'it' if count == 1 else 'them'} before the last put",
+            f"{' and '.join(advice)} before the last put",
             value=count,
             bound=0,
         )
@@ -293,7 +295,7 @@ class GpuVm(_core.Space):
         return Statistics(name=self.name, tree_fill=fill, **numbers)
 
     def __repr__(self) -> str:
-        return f"<GpuVm {self.name!r} [{self.start:#x}, {self.end:#x}) {len(self)} mappings>"
+        return f"<{type(self).__name__} {self.name!r} [{self.start:#x}, {self.end:#x}) {len(self)} mappings>"
 
 
 @cache

@@ -12,6 +12,11 @@ class Statistics:
     """Without the kernel's node."""
     mapped_bytes: int
     vm_bos: int
+    extobjs: int
+    evicted: int
+    """On the list of those to be brought back."""
+    deferred: int
+    """VmBos that wait for ``bo_deferred_cleanup``."""
     regions: int
     holes: int
     free_bytes: int
@@ -24,6 +29,8 @@ class Statistics:
     merges: int
     """Mappings that a merging map took in."""
     generation: int
+    preallocated: int
+    """Changes that room is promised for."""
     tree_height: int
     tree_leaves: int
     tree_fill: float
