@@ -246,19 +246,19 @@ class GpuVm(GpuvaManager):
         self,
         num_fences: int = 0,
         *,
-        flags: ExecFlags = ExecFlags.IGNORE_DUPLICATES,
+        flags: ExecFlags = ExecFlags(0),  # noqa: B008 (immutable)
         extra: Callable[[Exec], None] | None = None,
     ) -> AbstractContextManager[Exec]:
         """Lock the VM's reservation and every external object for the time of a ``with`` block.
 
         Args:
             num_fences: slots in each; 0: only lock.
-            flags: ``ExecFlags``. Without IGNORE_DUPLICATES, external objects that share a reservation are
-                refused.
+            flags: ``ExecFlags``. IGNORE_DUPLICATES is always added, here and in the other forms: external
+                objects may share a reservation.
             extra: called in each pass, after the others, to lock more.
 
         Raises:
-            AlreadyLocked, Interrupted, OutOfMemory: nothing is locked then.
+            Interrupted, OutOfMemory: nothing is locked then.
 
         Source: ``drm_gpuvm_exec_lock``.
         """
@@ -275,7 +275,7 @@ class GpuVm(GpuvaManager):
         objs: Iterable[Lockable],
         num_fences: int = 0,
         *,
-        flags: ExecFlags = ExecFlags.IGNORE_DUPLICATES,
+        flags: ExecFlags = ExecFlags(0),  # noqa: B008 (immutable)
     ) -> AbstractContextManager[Exec]:
         """``exec_lock`` of ``objs`` as well, like those that the next bind is about.
 
@@ -291,7 +291,12 @@ class GpuVm(GpuvaManager):
         return _locked(flags, prepare)
 
     def exec_lock_range(
-        self, addr: int, range: int, num_fences: int = 0, *, flags: ExecFlags = ExecFlags.IGNORE_DUPLICATES
+        self,
+        addr: int,
+        range: int,
+        num_fences: int = 0,
+        *,
+        flags: ExecFlags = ExecFlags(0),  # noqa: B008 (immutable)
     ) -> AbstractContextManager[Exec]:
         """Lock only the objects mapped in ``[addr, addr + range)`` for the time of a ``with`` block.
 
@@ -339,12 +344,18 @@ class GpuVm(GpuvaManager):
             private_usage: for the VM's reservation, which private objects share.
             extobj_usage: for external objects.
 
+        Raises:
+            InvalidArgument: an object has no slot left, having been locked with ``num_fences`` 0 perhaps, or
+                the fence is a container. It is published nowhere then.
+
         Source: ``drm_gpuvm_resv_add_fence``.
         """
         own = self.resv
-        for obj in exec.claimed():
-            resv = obj.resv
-            resv.add_fence(fence, private_usage if resv is own else extobj_usage)
+        targets = [(obj.resv, private_usage if obj.resv is own else extobj_usage) for obj in exec.claimed()]
+        for resv, usage in targets:
+            resv.require_slot(fence, usage)
+        for resv, usage in targets:
+            resv.add_fence(fence, usage)
 
     # -- itself
 
@@ -362,8 +373,8 @@ class GpuVm(GpuvaManager):
         for vm_bo in self.vm_bos():
             external = self.is_extobj(vm_bo.obj)
             late = external and self._resv_protected
-            wrong = (vm_bo.on_extobjs and not external) or (not late and vm_bo.on_evicted != vm_bo.evicted)
-            if wrong:
+            stray = vm_bo.on_extobjs and not external
+            if stray or (not late and vm_bo.on_evicted != vm_bo.evicted):
                 raise CheckFailed(
                     f"{vm_bo!r} of {self!r}: external {external}, evicted {vm_bo.evicted}, "
                     f"on the lists: external {vm_bo.on_extobjs}, evicted {vm_bo.on_evicted}"
@@ -418,7 +429,7 @@ def _walk(following: Callable[[int], tuple[int, VmBo] | None]) -> Iterator[VmBo]
 
 @contextmanager
 def _locked(flags: ExecFlags, prepare: Callable[[Exec], None]) -> Iterator[Exec]:
-    with Exec(flags) as exec:
+    with Exec(flags | ExecFlags.IGNORE_DUPLICATES) as exec:
         for attempt in exec.until_all_locked():
             with attempt:
                 prepare(exec)

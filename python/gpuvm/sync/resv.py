@@ -109,6 +109,19 @@ class Resv(WwMutex):
         """
         if lockdep.enabled:
             lockdep.assert_held(self)
+        entries = self._entries
+        place = self._place_for(fence, usage)
+        if place < len(entries):
+            entries[place] = (fence, usage)
+        else:
+            entries.append((fence, usage))
+
+    def require_slot(self, fence: Fence, usage: Usage) -> None:
+        """Raise what ``add_fence`` would raise, for who has to add to several or none. Locking: held."""
+        self._place_for(fence, usage)
+
+    def _place_for(self, fence: Fence, usage: Usage) -> int:
+        """Which entry a new fence replaces; behind the last if it takes a slot."""
         if fence.__class__ is not Fence:
             _refuse_container("add_fence", fence)
         entries = self._entries
@@ -116,17 +129,16 @@ class Resv(WwMutex):
         place = 0  # counted by hand: enumerate would cost as much as all the rest
         for old, old_usage in entries:
             if (old.context == context and old_usage >= usage and old.seqno <= fence.seqno) or old.signalled:
-                entries[place] = (fence, usage)
-                return
-            place += 1  # noqa: SIM113
-        if len(entries) >= self._slots:
-            raise InvalidArgument(
-                f'add_fence: no free slot in "{self.name}", which has {len(entries)} fences; call '
-                "reserve_fences after locking and before anything that cannot be undone",
-                value=len(entries),
-                bound=self._slots,
-            )
-        entries.append((fence, usage))
+                return place
+            place += 1
+        if place < self._slots:
+            return place
+        raise InvalidArgument(
+            f'add_fence: no free slot in "{self.name}", which has {place} fences; call reserve_fences after '
+            "locking and before anything that cannot be undone",
+            value=place,
+            bound=self._slots,
+        )
 
     def replace_fences(self, context: int, replacement: Fence, usage: Usage) -> None:
         """Put ``replacement`` in the place of every fence of ``context``, as for preemption fences.

@@ -5,11 +5,26 @@ from __future__ import annotations
 import ast
 from _thread import LockType, get_ident
 from collections.abc import Callable
+from functools import cache
 from inspect import getsource
 from types import CodeType, FrameType, ModuleType
-from typing import Any
+from typing import Any, Final
 
 from gpuvm.sync import task
+
+_ONE_STEP: Final = task.Threads.unpark.__code__
+"""What the scheduler of the threads itself calls, and must have done before another thread goes on."""
+
+
+@cache
+def _guards_of(module: ModuleType) -> dict[tuple[str | None, int], CodeType]:
+    """By file and line what a ``with`` statement there enters, if that has a name."""
+    return {
+        (module.__file__, node.lineno): compile(ast.Expression(entered), "<guard>", "eval")
+        for node in ast.walk(ast.parse(getsource(module)))
+        if isinstance(node, ast.With)
+        and isinstance(entered := node.items[0].context_expr, ast.Name | ast.Attribute)
+    }
 
 
 class Lines:
@@ -26,13 +41,7 @@ class Lines:
     def __init__(self, modules: tuple[ModuleType, ...], step: Callable[[], None]) -> None:
         self._step = step
         self._files = {module.__file__ for module in modules}
-        self._guards: dict[tuple[str | None, int], CodeType] = {}
-        """By file and line what a ``with`` statement there enters."""
-        for module in modules:
-            for node in ast.walk(ast.parse(getsource(module))):
-                if isinstance(node, ast.With):
-                    expression = ast.Expression(node.items[0].context_expr)
-                    self._guards[module.__file__, node.lineno] = compile(expression, "<guard>", "eval")
+        self._guards = {place: guard for each in modules for place, guard in _guards_of(each).items()}
         self._holders: dict[LockType, int] = {}
         self._waiting: dict[LockType, list[task.Waiter]] = {}
         self._left: dict[int, LockType] = {}
@@ -42,14 +51,15 @@ class Lines:
         self, frame: FrameType, event: str, _arg: object
     ) -> Callable[[FrameType, str, Any], Any] | None:
         """For ``sys.settrace``."""
-        if frame.f_code.co_filename not in self._files or task.preempt is None:
+        code = frame.f_code
+        if code.co_filename not in self._files or code is _ONE_STEP or task.preempt is None:
             return None
         left = self._left.pop(get_ident(), None)
         if left is not None:
             for waiter in self._waiting.pop(left, ()):
                 waiter.wake()
         if event == "line":
-            expression = self._guards.get((frame.f_code.co_filename, frame.f_lineno))
+            expression = self._guards.get((code.co_filename, frame.f_lineno))
             guard = None if expression is None else eval(expression, frame.f_globals, frame.f_locals)
             if isinstance(guard, LockType):
                 self._meet(guard)
