@@ -30,6 +30,8 @@ pub struct Object {
     pub evicted: bool,
     /// A Python object stands for the vm_bo.
     pub has_vm_bo: bool,
+    /// A caller had a reference to the vm_bo, and put it.
+    pub was_put: bool,
     /// It is in `Objects::deferred`.
     deferred: bool,
 }
@@ -173,6 +175,7 @@ impl Objects {
             handle: 0,
             evicted: false,
             has_vm_bo: false,
+            was_put: false,
             deferred: false,
         };
         let id = match self.free.pop() {
@@ -240,7 +243,7 @@ impl Objects {
         self.extobjs.remove(id);
         self.evicted.remove(id);
         let object = self.get_mut(id);
-        object.evicted = false;
+        (object.evicted, object.was_put) = (false, false);
         let has_vm_bo = std::mem::take(&mut object.has_vm_bo);
         match end {
             // One that came back in the same change and ended again was seen by nobody.

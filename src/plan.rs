@@ -187,6 +187,21 @@ pub struct Answers {
     pub has_veto: bool,
     pub known: Vec<(u32, bool)>,
     pub open: Vec<u32>,
+    /// Mappings whose flags counted although no operation may name them: neighbours, or what shows all already.
+    pub compared: [Compared; 2],
+}
+
+/// A mapping and the flags that it had.
+#[derive(Clone, Copy)]
+pub struct Compared {
+    pub slot: u32,
+    pub flags: u32,
+}
+
+impl Default for Compared {
+    fn default() -> Self {
+        Compared { slot: NONE, flags: 0 }
+    }
 }
 
 impl Answers {
@@ -215,6 +230,7 @@ pub fn map_merging<S: Sink>(
 ) {
     let (addr, end) = (request.addr, request.end());
     change.clear(at);
+    answers.compared = Default::default();
     let mut cursor = at;
     let mut grown = *request;
     // A border that a mapping crosses is dealt with there; else the neighbour behind the border is asked.
@@ -224,6 +240,7 @@ pub fn map_merging<S: Sink>(
         let keep = same_backing(&old, request);
         let merges = keep && old.flags == request.flags && answers.may_merge(slot);
         if merges && old.addr <= addr && end <= old.end() {
+            answers.compared[0] = Compared { slot, flags: old.flags };
             return change.clear(at);
         }
         (first, last) = (first.min(old.addr), last.max(old.end()));
@@ -242,7 +259,10 @@ pub fn map_merging<S: Sink>(
         && let Some((before, entry)) = space.tree.before(change.at)
     {
         let old = space.mapping(&entry);
-        if old.end() == addr && joins(space, &old, &grown, policy) && answers.may_merge(entry.slot) {
+        if old.end() == addr
+            && joins(space, entry.slot, (&old, &grown), policy, &mut answers.compared[0])
+            && answers.may_merge(entry.slot)
+        {
             sink.push(Op::merge(entry.slot, old));
             grow(&mut grown, &old);
             change.at = before;
@@ -253,7 +273,10 @@ pub fn map_merging<S: Sink>(
         && let Some(entry) = space.tree.entry(&mut cursor)
     {
         let old = space.mapping(&entry);
-        if old.addr == end && joins(space, &old, &grown, policy) && answers.may_merge(entry.slot) {
+        if old.addr == end
+            && joins(space, entry.slot, (&old, &grown), policy, &mut answers.compared[1])
+            && answers.may_merge(entry.slot)
+        {
             sink.push(Op::merge(entry.slot, old));
             grow(&mut grown, &old);
             if change.removed == 0 {
@@ -279,11 +302,22 @@ fn grow(grown: &mut Mapping, old: &Mapping) {
 }
 
 /// May the neighbour `old` and `grown` become one mapping, as far as backing, flags and regions go?
-fn joins(space: &Space, old: &Mapping, grown: &Mapping, policy: Merge) -> bool {
+///
+/// Noted in `compared` if the flags have a say.
+fn joins(
+    space: &Space,
+    slot: u32,
+    (old, grown): (&Mapping, &Mapping),
+    policy: Merge,
+    compared: &mut Compared,
+) -> bool {
+    if !same_backing(old, grown) {
+        return false;
+    }
+    *compared = Compared { slot, flags: old.flags };
     let (addr, end) = (old.addr.min(grown.addr), old.end().max(grown.end()));
     let regions: &Regions = &space.regions;
-    same_backing(old, grown)
-        && old.flags == grown.flags
+    old.flags == grown.flags
         && match policy {
             Merge::WithinRegion => regions.enclosing(addr, end).is_some(),
             _ => regions.allow(addr, end),

@@ -11,7 +11,7 @@ mod mapping;
 mod promise;
 
 use journal::Journal;
-pub use mapping::{Change, HANDLE, IN_TREE, KERNEL, LINKED, Mapping, SPARSE, Slot, USER_FLAGS};
+pub use mapping::{Change, HANDLE, IN_TREE, INVALIDATED, KERNEL, LINKED, Mapping, SPARSE, Slot, USER_FLAGS};
 pub use promise::Room;
 
 use crate::arena::Arena;
@@ -38,6 +38,22 @@ pub struct OpCounters {
     pub merges: u64,
 }
 
+/// Differs between two moments unless the space, positions included, was the same all the time between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    pub generation: u64,
+    pub epoch: u64,
+    /// Changes of INVALIDATED, which make no difference to plans that do not look at the mapping's flags.
+    pub invalidations: u64,
+}
+
+impl Stamp {
+    /// True unless more than INVALIDATED changed between the two.
+    pub fn agrees(&self, other: &Stamp) -> bool {
+        (self.generation, self.epoch) == (other.generation, other.epoch)
+    }
+}
+
 pub struct Space {
     pub start: u64,
     pub end: u64,
@@ -52,10 +68,12 @@ pub struct Space {
     pub kernel: u32,
     /// Where that is, [start, end); empty without.
     pub kernel_range: (u64, u64),
-    /// Changes so far.
+    /// Changes so far, but for those of INVALIDATED.
     pub generation: u64,
     /// Journals opened and rolled back so far.
     pub epoch: u64,
+    /// Changes of INVALIDATED so far.
+    invalidations: u64,
     pub counters: Counters,
     /// What becomes of a vm_bo whose last mapping a change takes away.
     pub vm_bo_end: End,
@@ -83,6 +101,7 @@ impl Space {
             kernel_range: (0, 0),
             generation: 0,
             epoch: 0,
+            invalidations: 0,
             counters: Counters::default(),
             vm_bo_end: End::Destroyed,
             retired: NONE,
@@ -102,9 +121,18 @@ impl Space {
         &mut self.slots[id]
     }
 
-    /// Differs between two moments unless the space, positions included, was the same all the time between them.
-    pub fn stamp(&self) -> (u64, u64) {
-        (self.generation, self.epoch)
+    #[inline(always)]
+    pub fn stamp(&self) -> Stamp {
+        Stamp { generation: self.generation, epoch: self.epoch, invalidations: self.invalidations }
+    }
+
+    /// Who evicts sets INVALIDATED without the lock under which plans are made, so that is counted apart.
+    pub fn set_flags(&mut self, id: u32, flags: u32) {
+        let slot = self.slot_mut(id);
+        let changed = (slot.flags ^ flags) & USER_FLAGS;
+        slot.flags ^= changed;
+        self.generation += u64::from(changed & !INVALIDATED != 0);
+        self.invalidations += u64::from(changed == INVALIDATED);
     }
 
     pub fn slot_count(&self) -> usize {

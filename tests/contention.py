@@ -11,13 +11,20 @@ from threading import Barrier, Thread
 import pytest
 
 from gpuvm.errors import Contended
+from gpuvm.exec import exec
+from gpuvm.sync import mutex, resv, task, ww_mutex
 from gpuvm.sync.mutex import Mutex
 from gpuvm.sync.resv import Resv
 from gpuvm.sync.ww_mutex import AcquireContext, WwClass, WwMutex
-from gpuvm.testing import Interleaving, Strategy
+from gpuvm.testing import Interleaving, Pct, RandomWalk, Strategy
 
 WAIT_DIE = WwClass("wait_die", wait_die=True)
 WOUND_WAIT = WwClass("wound_wait", wait_die=False)
+
+Check = Callable[[], None]
+
+LOCKS = (mutex, ww_mutex, resv, exec)
+"""For `Interleaving.step_lines`; all at once, as they share their guards."""
 
 both_classes = pytest.mark.parametrize("ww_class", [WAIT_DIE, WOUND_WAIT], ids=lambda each: str(each.name))
 
@@ -60,6 +67,33 @@ def lock_all(ticket: AcquireContext, locks: Sequence[WwMutex]) -> int:
             return again
 
 
+def mutexes(ww_class: WwClass, names: str) -> list[WwMutex]:
+    return [WwMutex(ww_class, name) for name in names]
+
+
+def all_free(*locks: WwMutex) -> None:
+    for lock in locks:
+        lock.check()
+        assert (lock.locked, lock.statistics().waiting) == (False, 0)
+
+
+def crossing(locks: Sequence[WwMutex], ww_class: WwClass, rounds: int = 1) -> Callable[[], None]:
+    """Take all of them, hold them, let go."""
+
+    def run() -> None:
+        for _ in range(rounds):
+            with AcquireContext(ww_class) as ticket:
+                lock_all(ticket, locks)
+                if task.preempt is not None:
+                    task.preempt()
+                assert ticket.acquired == len(locks)
+                assert all(lock.ticket is ticket for lock in locks)
+                for lock in locks:
+                    lock.unlock()
+
+    return run
+
+
 class Watched:
     """A strategy that has somebody look before each of its choices."""
 
@@ -86,6 +120,26 @@ def watch(run: Interleaving, locks: Sequence[Mutex]) -> None:
             lock.check()
 
     run.strategy = Watched(run.strategy, look)
+
+
+class Rendezvous:
+    """Nobody goes on before all have arrived."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._arrived: list[task.Waiter] = []
+
+    def arrive(self) -> None:
+        mine = task.Waiter()
+        self._arrived.append(mine)
+        if len(self._arrived) == self._count:
+            for each in self._arrived:
+                each.wake()
+        mine.wait()
+
+
+def strategy_of(seed: int) -> Strategy:
+    return Pct(seed, depth=5, steps=300) if seed % 2 else RandomWalk(seed)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gpuvm
-from gpuvm import Gpuva, GpuVm
+from gpuvm import Gpuva, GpuvaManager
 from shapes import Op
 
 WORST_CASE = 4
@@ -20,7 +20,7 @@ class DriverVa(Gpuva):
 class Driver:
     """Carries ops out with preallocated mappings; linking is part of carrying out."""
 
-    def __init__(self, vm: GpuVm) -> None:
+    def __init__(self, vm: GpuvaManager) -> None:
         self.vm = vm
         self.free = [DriverVa() for _ in range(WORST_CASE)]
         self.used: list[DriverVa] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpuvm.sync import task
 from gpuvm.sync.fence import Fence, fence_context_alloc
+from gpuvm.testing import Interleaving
 
 
 def pause(times: int = 1) -> None:
@@ -18,3 +19,7 @@ def sleep_until(deadline: int) -> None:
 
 def pending_fence() -> Fence:
     return Fence(fence_context_alloc(), 1)
+
+
+def waits_for_ever(run: Interleaving) -> None:
+    run.spawn(pending_fence().wait)

@@ -32,11 +32,10 @@ class Layout:
         merge: Merge = Merge.NEVER,
         regions: Regions = Regions.OFF,
         flags: GpuVmFlags = GpuVmFlags(0),  # noqa: B008 (immutable)
-        kind: type[gpuvm.GpuVm] = gpuvm.GpuVm,
-    ) -> gpuvm.GpuVm:
+    ) -> gpuvm.GpuvaManager:
         start, size = self.grid.bytes(0, len(self.grid))
         kernel = None if self.kernel is None else self.grid.bytes(*self.kernel)
-        vm = kind(
+        vm = gpuvm.GpuvaManager(
             self.name,
             start=start,
             range=size,

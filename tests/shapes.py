@@ -101,6 +101,6 @@ def op_shapes(ops: Iterable[Op], label: Label) -> list[OpShape]:
     return [op_shape(op, label) for op in ops]
 
 
-def space_shape(vm: gpuvm.GpuVm, label: Label) -> list[Va]:
+def space_shape(vm: gpuvm.GpuvaManager, label: Label) -> list[Va]:
     """Every mapping in address order, without the kernel's node."""
     return [va_shape(va, label) for va in vm if not va.kernel]

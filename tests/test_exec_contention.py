@@ -11,8 +11,7 @@ most m. In practice few.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -20,18 +19,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from contention import WAIT_DIE, WOUND_WAIT, Obj, both_classes, in_real_threads, lock_all, objects, watch
-from gpuvm.errors import Interrupted, OutOfMemory
+from contention import WAIT_DIE, WOUND_WAIT, Check, Obj, all_free, lock_all, objects, strategy_of, watch
+from gpuvm.errors import OutOfMemory
 from gpuvm.exec.exec import Exec, ExecFlags
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.fence import Fence, fence_context_alloc
 from gpuvm.sync.resv import Resv, Usage, refuse_reservation
 from gpuvm.sync.ww_mutex import AcquireContext, WwClass, WwMutex, reservation_ww_class
-from gpuvm.testing import Interleaving, Pct, RandomWalk, Strategy, explore, replay, sample
-from linewise import guards_that_sleep, linewise
+from gpuvm.testing import Interleaving, replay
 from suite import scaled
-
-Check = Callable[[], None]
 
 
 @dataclass(eq=False)
@@ -99,10 +95,6 @@ def all_ahead(entry: Entry) -> set[Entry]:
     return ahead
 
 
-def strategy_of(seed: int) -> Strategy:
-    return Pct(seed, depth=5, steps=300) if seed % 2 else RandomWalk(seed)
-
-
 def by_ww_mutex(ww_class: WwClass, threads: Sequence[Sequence[Sequence[int]]], count: int, seed: int) -> None:
     def scenario(run: Interleaving) -> Check:
         locks = [WwMutex(ww_class, f"lock {number}") for number in range(count)]
@@ -125,18 +117,12 @@ def by_ww_mutex(ww_class: WwClass, threads: Sequence[Sequence[Sequence[int]]], c
             run.spawn(work, wanted)
 
         def finish() -> None:
-            all_free(locks)
+            all_free(*locks)
             ledger.must_be_fair(threads)
 
         return finish
 
     replay(scenario, strategy_of(seed))
-
-
-def all_free(locks: Sequence[WwMutex]) -> None:
-    for lock in locks:
-        lock.check()
-        assert (lock.locked, lock.statistics().waiting) == (False, 0)
 
 
 def by_exec(threads: Sequence[Sequence[Sequence[int]]], count: int, seed: int) -> None:
@@ -175,7 +161,7 @@ def by_exec(threads: Sequence[Sequence[Sequence[int]]], count: int, seed: int) -
             run.spawn(work, wanted)
 
         def finish() -> None:
-            all_free(resvs)
+            all_free(*resvs)
             ledger.must_be_fair(threads)
 
         return finish
@@ -184,6 +170,8 @@ def by_exec(threads: Sequence[Sequence[Sequence[int]]], count: int, seed: int) -
 
 
 MOST = scaled(6, 9)
+
+
 wanted_by_threads = st.integers(2, MOST).flatmap(
     lambda count: st.tuples(
         st.lists(
@@ -198,6 +186,8 @@ wanted_by_threads = st.integers(2, MOST).flatmap(
         st.just(count),
     )
 )
+
+
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -229,98 +219,6 @@ class TestEverybodyFinishes:
         by_exec(threads, 32, seed)
 
 
-class TestInEveryOrder:
-    """All schedules, as far as they go."""
-
-    def crossing(self, wanted: Sequence[str], linewise_too: bool = False) -> Callable[[Interleaving], Check]:
-        def scenario(run: Interleaving) -> Check:
-            objs = {obj.name: obj for obj in objects("abc")}
-            if not linewise_too:
-                watch(run, [obj.resv for obj in objs.values()])
-            committed: list[str] = []
-
-            def work(names: str) -> None:
-                with Exec() as exec:
-                    for attempt in exec.until_all_locked():
-                        with attempt:
-                            for name in names:
-                                exec.lock_obj(objs[name])
-                    exec.check()
-                    assert len(exec) == len(names)
-                    committed.append(names)
-
-            for names in wanted:
-                run.spawn(linewise(work) if linewise_too else work, names)
-
-            def finish() -> None:
-                assert sorted(committed) == sorted(wanted)
-                all_free([obj.resv for obj in objs.values()])
-
-            return finish
-
-        return scenario
-
-    @pytest.mark.parametrize("wanted", [("ab", "ba"), ("abc", "cba"), ("abc", "bca"), ("ab", "b")])
-    def test_two_threads(self, wanted: tuple[str, ...]) -> None:
-        assert explore(self.crossing(wanted), preemptions=scaled(2, 3), limit=100_000).complete
-
-    @pytest.mark.parametrize("wanted", [("ab", "bc", "ca"), ("ab", "ba", "ab"), ("abc", "cab", "bca")])
-    def test_three_threads(self, wanted: tuple[str, ...]) -> None:
-        limit = scaled(300, 10_000)
-        explored = explore(self.crossing(wanted), preemptions=2, limit=limit)
-        assert explored.complete or explored.schedules == limit
-
-    @pytest.mark.parametrize("wanted", [("ab", "ba"), ("ab", "bc", "ca")])
-    def test_line_by_line(self, wanted: tuple[str, ...]) -> None:
-        scenario = self.crossing(wanted, linewise_too=True)
-        with guards_that_sleep():
-            explore(scenario, preemptions=1, limit=scaled(100, 5000))
-            sample(scenario, range(scaled(60, 2000)), lambda seed: Pct(seed, depth=5, steps=400))
-            sample(scenario, range(scaled(20, 1000)))
-
-
-class TestInterrupted:
-    """Whoever is interrupted holds nothing afterwards, and nobody waits for it."""
-
-    @pytest.mark.parametrize("line_by_line", [False, True], ids=["offered", "linewise"])
-    def test_at_any_time(self, line_by_line: bool) -> None:
-        def scenario(run: Interleaving) -> Check:
-            objs = objects("abc")
-            ends: list[str] = []
-
-            def work(order: Sequence[Obj]) -> None:
-                try:
-                    with Exec(ExecFlags.INTERRUPTIBLE_WAIT) as exec:
-                        for attempt in exec.until_all_locked():
-                            with attempt:
-                                exec.prepare_array(order, 1)
-                        exec.check()
-                        ends.append("committed")
-                except Interrupted:
-                    ends.append("interrupted")
-                lockdep.check_nothing_held("work")
-
-            wrap = linewise if line_by_line else plain
-            workers = [run.spawn(wrap(work), objs[turn:] + objs[:turn]) for turn in range(3)]
-            run.spawn(wrap(workers[0].task.interrupt))
-            run.spawn(wrap(workers[1].task.interrupt))
-
-            def finish() -> None:
-                all_free([obj.resv for obj in objs])
-                assert len(ends) == 3
-                pending = sum(worker.task.interrupted for worker in workers)
-                assert ends.count("interrupted") == 2 - pending
-
-            return finish
-
-        with guards_that_sleep():
-            sample(scenario, range(scaled(60, 4000)), strategy_of)
-
-
-def plain(function: Callable[..., None]) -> Callable[..., None]:
-    return function
-
-
 class TestInjected:
     """Contention where there is none, by seed."""
 
@@ -346,7 +244,7 @@ class TestInjected:
                 got = self.outcome(objs, order)
             assert (got[:2], without[2]) == (without[:2], 0), f"seed {seed}, order {order}"
             contended += got[2]
-            all_free(resvs)
+            all_free(*resvs)
         assert contended > 0
 
     def test_with_reservations_refused(self) -> None:
@@ -360,7 +258,7 @@ class TestInjected:
                     self.outcome(objs, order)
                 except OutOfMemory:
                     failed += 1
-            all_free([obj.resv for obj in objs])
+            all_free(*(obj.resv for obj in objs))
         assert 0 < failed < scaled(300, 10_000)
 
     @given(case=wanted_by_threads, seed=seeds)
@@ -384,63 +282,7 @@ class TestInjected:
 
             for wanted in threads:
                 run.spawn(work, wanted)
-            return lambda: all_free([obj.resv for obj in objs])
+            return lambda: all_free(*(obj.resv for obj in objs))
 
         with reservation_ww_class.inject_deadlocks(seed, rate=0.2):
             replay(scenario, strategy_of(seed))
-
-
-class TestRealThreads:
-    @both_classes
-    @pytest.mark.parametrize("validated", [True, False], ids=["validator", "none"])
-    def test_ww_mutex(self, ww_class: WwClass, validated: bool) -> None:
-        if not validated:
-            lockdep.disable()
-        locks = [WwMutex(ww_class, f"lock {number}") for number in range(8)]
-        holders: dict[WwMutex, int] = {}
-
-        def work(number: int) -> None:
-            dice = Random(number)
-            for _ in range(scaled(60, 5000)):
-                mine = dice.sample(locks, dice.randrange(1, 6))
-                with AcquireContext(ww_class) as ticket:
-                    lock_all(ticket, mine)
-                    assert [holders.setdefault(lock, number) for lock in mine] == [number] * len(mine)
-                    for lock in mine:
-                        del holders[lock]
-                        lock.unlock()
-
-        in_real_threads(6, work)
-        all_free(locks)
-
-    @pytest.mark.parametrize("validated", [True, False], ids=["validator", "none"])
-    def test_exec(self, validated: bool) -> None:
-        if not validated:
-            lockdep.disable()
-        objs = [Obj(f"object {number}") for number in range(8)]
-        holders: dict[object, int] = {}
-        tasks: list[task.Task] = []
-
-        def work(number: int) -> None:
-            dice, context = Random(number), fence_context_alloc()
-            tasks.append(task.current())
-            flags = ExecFlags.INTERRUPTIBLE_WAIT if number % 2 else ExecFlags(0)
-            exec = Exec(flags)
-            for seqno in range(scaled(60, 5000)):
-                mine = dice.sample(objs, dice.randrange(1, 6))
-                fence = Fence(context, seqno)
-                with suppress(Interrupted), exec:
-                    for attempt in exec.until_all_locked():
-                        with attempt:
-                            exec.prepare_array(mine, 1)
-                    exec.check()
-                    assert [holders.setdefault(obj, number) for obj in exec] == [number] * len(mine)
-                    for obj in exec:
-                        obj.resv.add_fence(fence, Usage.WRITE)
-                        del holders[obj]
-                dice.choice(tasks).interrupt()
-                fence.signal()
-
-        in_real_threads(6, work)
-        all_free([obj.resv for obj in objs])
-        assert all(obj.resv.test_signalled(Usage.BOOKKEEP) for obj in objs)

@@ -9,12 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fences import make, signalled
-from gpuvm.sync.container import (
-    FenceArray,
-    FenceChain,
-    merge,
-    unwrap,
-)
+from gpuvm.sync.container import FenceArray, FenceChain, merge, unwrap
 from gpuvm.sync.fence import Fence, fence_context_alloc, stub_fence
 
 

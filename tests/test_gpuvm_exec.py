@@ -58,8 +58,8 @@ class Telltale(Resv):
 
     told: Callable[[], None] | None = None
 
-    def lock(self, ticket: AcquireContext | None = None, *, interruptible: bool = False) -> None:
-        super().lock(ticket, interruptible=interruptible)
+    def lock(self, ticket: AcquireContext | None = None, interruptible: bool = False) -> None:
+        super().lock(ticket, interruptible)
         if ticket is not None and self.told is not None:
             self.told()
 

@@ -9,10 +9,7 @@ import pytest
 
 from gpuvm.errors import Interrupted, InvalidArgument
 from gpuvm.sync import task
-from gpuvm.testing import (
-    Interleaving,
-    explore,
-)
+from gpuvm.testing import Interleaving, explore
 from interleaved import pause, pending_fence, sleep_until
 
 HOUR = 3600 * task.NSEC_PER_SEC
@@ -117,8 +114,10 @@ def test_advance_wakes_those_whose_time_has_come() -> None:
         run.run()
         assert run.now() == begin + 20
         assert sorted(log) == log == [10, 15, 20]
-        with pytest.raises(InvalidArgument, match="does not run backwards"):
-            run.advance(-1)
+        for wrong in (-1, 0.5):
+            with pytest.raises(InvalidArgument, match="does not run backwards"):
+                run.advance(wrong)  # type: ignore[arg-type]
+        assert run.now() == begin + 20
 
 
 def test_timeouts_in_seconds() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from _thread import allocate_lock
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,19 @@ from gpuvm.sync import fence as fence_module
 from gpuvm.sync import mutex as mutex_module
 from gpuvm.sync import task
 from gpuvm.sync.mutex import Mutex
-from gpuvm.testing import Deadlock, Interleaving, Pct, RandomWalk, Scenario, Strategy, explore, sample
+from gpuvm.testing import (
+    Deadlock,
+    Interleaving,
+    Pct,
+    RandomWalk,
+    Replay,
+    Scenario,
+    Strategy,
+    Stuck,
+    explore,
+    replay,
+    sample,
+)
 from interleaved import pause, pending_fence
 from suite import scaled
 
@@ -79,6 +92,60 @@ def test_a_raw_guard_guards(method: Callable[[Counter], object]) -> None:
     explored = explore(counter_scene(method), preemptions=scaled(3, 5))
     assert explored.complete
     assert explored.schedules > 20
+
+
+ELSEWHERE = """
+def add_if_free(counter):
+    if not counter.guard.acquire(False):
+        return False
+    counter.add()
+    counter.guard.release()
+    return True
+
+def add_guarded(counter):
+    with counter.guard:
+        counter.add()
+"""
+
+
+def elsewhere(function: str) -> Callable[[Counter], bool]:
+    """A function of a module that has no steps."""
+    names: dict[str, Any] = {}
+    exec(compile(ELSEWHERE, "elsewhere.py", "exec"), names)
+    found: Callable[[Counter], bool] = names[function]
+    return found
+
+
+def test_a_guard_that_is_let_go_elsewhere_is_no_deadlock() -> None:
+    waited = []
+
+    def scene(run: Interleaving) -> Callable[[], None]:
+        run.step_lines(HERE)
+        counter = Counter()
+        run.spawn(Counter.add_guarded, counter)
+        added = run.spawn(elsewhere("add_if_free"), counter)
+
+        def check() -> None:
+            assert counter.value == 1 + added.result
+            waited.append(added.result)
+
+        return check
+
+    assert explore(scene, preemptions=scaled(3, 5)).complete
+    assert set(waited) == {False, True}
+
+
+def test_who_really_meets_a_guard_held_at_a_step_is_stuck_and_told_why() -> None:
+    def scene(run: Interleaving) -> None:
+        run.PATIENCE = 0.05
+        run.step_lines(HERE)
+        counter = Counter()
+        run.spawn(Counter.add_guarded, counter)
+        run.spawn(elsewhere("add_guarded"), counter)
+
+    with pytest.raises(Stuck, match="its module has to be among those of step_lines") as caught:
+        replay(scene, Replay([0, 0, 1]))
+    assert 'File "elsewhere.py"' in str(caught.value)
 
 
 class DeafGate:

@@ -1,4 +1,4 @@
-"""`Mutex`: one holder, first come first served, nobody forgotten, whatever comes in between."""
+"""`Mutex`: one holder, first come first served, and how a wait for it may end."""
 
 from __future__ import annotations
 
@@ -9,44 +9,12 @@ from threading import Event
 import pytest
 
 from actors import Actor, actors
-from contention import Watched, in_real_threads, watch
+from contention import Watched
 from gpuvm.errors import CheckFailed, Interrupted, InvalidArgument, LockdepError
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.mutex import LockStatistics, Mutex
-from gpuvm.testing import Interleaving, Pct, explore, sample
-from linewise import LOCKS, WAITING, guards_that_sleep, linewise
+from gpuvm.testing import Interleaving, explore
 from suite import scaled
-
-
-class Room:
-    """What a mutex is for: at most one is inside."""
-
-    def __init__(self) -> None:
-        self.mutex = Mutex("room")
-        self.inside = 0
-        self.count = 0
-
-    def visit(self) -> None:
-        self.mutex.lock()
-        self.stay()
-        self.mutex.unlock()
-
-    def visits(self, times: int) -> None:
-        for _ in range(times):
-            self.visit()
-
-    def stay(self) -> None:
-        assert self.inside == 0
-        self.inside += 1
-        if task.preempt is not None:
-            task.preempt()
-        self.inside -= 1
-        self.count += 1
-
-    def must_be_left(self, visits: int | None = None) -> None:
-        self.mutex.check()
-        assert (self.inside, self.mutex.locked, self.mutex.statistics().waiting) == (0, False, 0)
-        assert visits is None or self.count == visits
 
 
 class TestAlone:
@@ -267,40 +235,6 @@ class TestInterrupt:
             assert isinstance(b.do(mutex.lock, interruptible=True).error, Interrupted)
             a.do(mutex.unlock)
 
-    def test_at_any_line_of_the_hand_over(self) -> None:
-        """Whoever is interrupted as the mutex is passed on to it has it, or passes it on."""
-
-        def scenario(run: Interleaving) -> Callable[[], None]:
-            room = Room()
-            ends: list[str] = []
-
-            def perhaps() -> None:
-                try:
-                    room.mutex.lock(interruptible=True)
-                except Interrupted:
-                    ends.append("interrupted")
-                else:
-                    room.stay()
-                    room.mutex.unlock()
-                    ends.append("had it")
-
-            files = LOCKS | WAITING
-            run.spawn(linewise(room.visit, files))
-            sleeper = run.spawn(linewise(perhaps, files))
-            run.spawn(linewise(room.visit, files))
-            run.spawn(linewise(sleeper.task.interrupt, files))
-
-            def nothing_lost() -> None:
-                room.must_be_left(visits=2 + ends.count("had it"))
-                assert len(ends) == 1
-                assert sleeper.task.interrupted == (ends == ["had it"])
-
-            return nothing_lost
-
-        with guards_that_sleep():
-            explore(scenario, preemptions=2, limit=scaled(300, 10_000))
-            sample(scenario, range(scaled(200, 5000)), lambda seed: Pct(seed, depth=4, steps=120))
-
 
 class Torn(task.Threads):
     """Sleeping ends by an exception, as when somebody presses Ctrl-C."""
@@ -370,59 +304,3 @@ class TestTornOutOfSleep:
         assert lockdep.held() == ()
         with mutex:
             pass
-
-
-class TestNobodyIsForgotten:
-    """Lost wake-ups end in `Deadlock`."""
-
-    @pytest.mark.parametrize("threads", [2, 3])
-    def test_wherever_the_mutex_offers_to_switch(self, threads: int) -> None:
-        def scenario(run: Interleaving) -> Callable[[], None]:
-            room = Room()
-            watch(run, [room.mutex])
-            for _ in range(threads):
-                run.spawn(room.visits, 2)
-            return lambda: room.must_be_left(visits=2 * threads)
-
-        explored = explore(scenario, preemptions=2 if threads == 2 else scaled(1, 2), limit=20_000)
-        assert explored.complete
-
-    def test_between_any_two_lines(self) -> None:
-        def scenario(run: Interleaving) -> Callable[[], None]:
-            room = Room()
-            run.spawn(linewise(room.visit))
-            run.spawn(linewise(room.visit))
-            return lambda: room.must_be_left(visits=2)
-
-        with guards_that_sleep():
-            explored = explore(scenario, preemptions=scaled(2, 3), limit=100_000)
-        assert explored.complete
-
-    def test_many_between_any_two_lines(self) -> None:
-        def scenario(run: Interleaving) -> Callable[[], None]:
-            room = Room()
-
-            def visits() -> None:
-                room.visit()
-                if room.mutex.trylock():
-                    room.stay()
-                    room.mutex.unlock()
-                room.visit()
-
-            for _ in range(5):
-                run.spawn(linewise(visits))
-            return room.must_be_left
-
-        with guards_that_sleep():
-            sample(scenario, range(scaled(50, 1500)))
-            sample(scenario, range(scaled(50, 1500)), lambda seed: Pct(seed, depth=5, steps=400))
-
-    @pytest.mark.parametrize("validated", [True, False], ids=["validator", "none"])
-    def test_real_threads(self, validated: bool) -> None:
-        if not validated:
-            lockdep.disable()
-        threads, rounds = 6, scaled(500, 20_000)
-        room = Room()
-
-        in_real_threads(threads, lambda _: room.visits(rounds))
-        room.must_be_left(visits=threads * rounds)

@@ -15,7 +15,7 @@ import pytest
 import gpuvm
 from arrays import KIND_UNIT, Row, array_shape, bind_array, emitted, map_row, unmap_row
 from drivers import Driver, DriverVa
-from gpuvm import GpuVm, Merge, Plan, Regions
+from gpuvm import GpuvaManager, Merge, Plan, Regions
 from layouts import LARGE, LAYOUTS, Layout
 from page_model import PageModel
 from shapes import Objects, OpShape, op_shapes, space_shape
@@ -85,7 +85,7 @@ class Trio:
         self.pending: list[Row] = []
         self.pending_ops: list[OpShape] = []
 
-    def ask(self, vm: GpuVm, request: Request) -> Plan:
+    def ask(self, vm: GpuvaManager, request: Request) -> Plan:
         addr, size = self.grid.bytes(request.first, request.last)
         match request.kind:
             case "map":

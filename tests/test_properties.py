@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import gpuvm
 from arrays import KIND_UNIT, array_shape, bind_array, emitted, map_row, unmap_row
 from drivers import Driver
-from gpuvm import Fit, Gpuva, GpuVm, GpuVmFlags, Merge, Plan, Regions, VmBo
+from gpuvm import Fit, Gpuva, GpuVmFlags, Merge, Plan, Regions, VmBo
 from layouts import TOP, Layout, even
 from link_model import LinkModel
 from shapes import MapShape, Objects, OpShape, UnmapShape, Va, op_shapes, space_shape, va_shape
@@ -39,13 +39,6 @@ styles = st.sampled_from(["apply", "step", "bind"])
 shifts = st.sampled_from([0, 0, 0, 3])
 
 
-class Shared(GpuVm):
-    """A space whose objects may all be on the list of external ones."""
-
-    def is_extobj(self, obj: object) -> bool:
-        return True
-
-
 class Manager(RuleBasedStateMachine):
     """A space and what it must be."""
 
@@ -64,7 +57,7 @@ class Manager(RuleBasedStateMachine):
         self.start = TOP - WIDTH if top else 0
         spans = ((3, 12), (12, 20), (24, 36))
         layout = Layout("any order", even(self.start, 1, WIDTH), kernel, spans)
-        self.vm = layout.space(merge, regions, flags, kind=Shared)
+        self.vm = layout.space(merge, regions, flags)
         self.model = layout.model(merge, regions)
         self.links = LinkModel()
         self.loose: list[tuple[Gpuva, Va]] = []

@@ -25,7 +25,9 @@ from tracefile import bind, gem_new, op, text_of, vm_init
 PAGE = 0x1000
 
 
-def space(*mappings: tuple[int, int, int], size: int = 1 << 47, node: tuple[int, int] | None = None) -> GpuvaManager:
+def space(
+    *mappings: tuple[int, int, int], size: int = 1 << 47, node: tuple[int, int] | None = None
+) -> GpuvaManager:
     """A space with ``(addr, range, bo)`` mapped."""
     vm = GpuvaManager("test", range=size, kernel_node=node, regions=Regions.SPARSE)
     objects: dict[int, Bo] = {}

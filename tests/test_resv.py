@@ -1,17 +1,11 @@
-"""`Resv`: slots before fences, which fence takes which one's place, who waits for whom.
-
-Groups named after the kernel's have its cases, for each usage (drivers/dma-buf/st-dma-resv.c).
-"""
+"""`Resv`: slots before fences, which fence takes which one's place, who waits for whom."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from actors import actors
 from contention import in_real_threads
@@ -21,107 +15,8 @@ from gpuvm.sync.container import FenceArray, FenceChain
 from gpuvm.sync.fence import Fence, fence_context_alloc, stub_fence
 from gpuvm.sync.resv import Resv, ResvStatistics, Usage, refuse_reservation
 from gpuvm.testing import Interleaving
+from resvs import each_usage, listed, pending, put, with_fence
 from suite import scaled
-
-each_usage = pytest.mark.parametrize("usage", list(Usage), ids=lambda usage: str(usage.name))
-
-
-def pending(context: int = 0, seqno: int = 1) -> Fence:
-    return Fence(context or fence_context_alloc(), seqno)
-
-
-def with_fence(usage: Usage, fence: Fence | None = None) -> tuple[Resv, Fence]:
-    resv, fence = Resv(), pending() if fence is None else fence
-    put(resv, (fence, usage))
-    return resv, fence
-
-
-def put(resv: Resv, *entries: tuple[Fence, Usage]) -> None:
-    with resv:
-        for fence, usage in entries:
-            resv.reserve_fences(1)
-            resv.add_fence(fence, usage)
-
-
-def listed(resv: Resv, usage: Usage = Usage.BOOKKEEP) -> list[tuple[Fence, Usage]]:
-    with resv:
-        return list(resv.entries(usage))
-
-
-class TestSignaling:
-    @each_usage
-    def test_signalled_with_its_fence(self, usage: Usage) -> None:
-        resv, fence = with_fence(usage)
-        assert not resv.test_signalled(usage)
-        fence.signal()
-        assert resv.test_signalled(usage)
-
-    def test_without_fences(self) -> None:
-        assert all(Resv().test_signalled(usage) for usage in Usage)
-
-
-class TestForEach:
-    @each_usage
-    def test_finds_the_fence(self, usage: Usage) -> None:
-        resv, fence = with_fence(usage)
-        assert listed(resv, usage) == [(fence, usage)]
-        assert [len(listed(resv, query)) for query in Usage] == [int(usage <= query) for query in Usage]
-
-    @each_usage
-    def test_signalled_ones_too(self, usage: Usage) -> None:
-        resv, fence = with_fence(usage)
-        fence.signal()
-        assert listed(resv, usage) == [(fence, usage)]
-
-    def test_needs_the_lock(self) -> None:
-        with pytest.raises(LockdepError, match="assert_held"):
-            Resv().entries()
-
-
-class TestForEachUnlocked:
-    @each_usage
-    def test_finds_the_fence(self, usage: Usage) -> None:
-        resv, fence = with_fence(usage)
-        assert [resv.fences(query) for query in Usage] == [[fence] * (usage <= query) for query in Usage]
-
-    @each_usage
-    def test_passes_over_signalled_ones(self, usage: Usage) -> None:
-        resv, fence = with_fence(usage)
-        fence.signal()
-        assert resv.fences(usage) == []
-
-    @each_usage
-    def test_while_it_is_looked_at_the_fence_may_go(self, usage: Usage) -> None:
-        """The kernel begins again when something changes; here the answer is of one moment."""
-        resv, fence = with_fence(usage)
-        found = resv.fences(usage)
-        fence.signal()
-        put(resv, (pending(), usage))
-        assert found == [fence]
-
-
-class TestGetFences:
-    @each_usage
-    def test_a_list_of_ones_own(self, usage: Usage) -> None:
-        resv, fence = with_fence(usage)
-        found = resv.fences(usage)
-        found.clear()
-        assert resv.fences(usage) == [fence]
-
-    @each_usage
-    def test_singleton(self, usage: Usage) -> None:
-        resv, fence = with_fence(usage)
-        assert resv.singleton(usage) is fence
-        second = pending()
-        put(resv, (second, usage))
-        both = resv.singleton(usage)
-        assert isinstance(both, FenceArray)
-        assert set(both.fences) == {fence, second}
-        fence.signal()
-        assert not both.signalled
-        second.signal()
-        assert both.signalled
-        assert resv.singleton(usage) is None
 
 
 class TestUsage:
@@ -439,88 +334,3 @@ def test_real_threads_add_and_look() -> None:
     in_real_threads(len(contexts) + 2, work)
     resv.check()
     assert resv.test_signalled(Usage.BOOKKEEP)
-
-
-# -- against a plain list of what was asked for
-
-
-class Asked:
-    """Every fence that was added and for which usage, even if a later one stands for it now."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[Fence, Usage]] = []
-        self.perhaps: list[tuple[Fence, Usage]] = []
-        """Replacements of what is signalled: it depends on whether that was dropped already."""
-
-    def replace(self, context: int, replacement: Fence, usage: Usage) -> None:
-        replaced = [old for old, _ in self.rows if old.context == context]
-        self.rows = [row for row in self.rows if row[0].context != context]
-        pending = any(not old.signalled for old in replaced)
-        (self.rows if pending else self.perhaps).append((replacement, usage))
-
-    def verify(self, found: list[Fence], usage: Usage) -> None:
-        """Found is each fence or a later one of its context, and nothing that was not added."""
-        waited_for = {fence.context: fence.seqno for fence in sorted(found, key=lambda each: each.seqno)}
-        for fence, its in self.rows:
-            if its.value <= usage.value and not fence.signalled:
-                assert waited_for.get(fence.context, -1) >= fence.seqno, (fence, its, found)
-        for fence in found:
-            assert not fence.signalled
-            asked = self.rows + self.perhaps
-            assert any(fence is each and its.value <= usage.value for each, its in asked), fence
-
-
-contexts, usages = st.integers(0, 2), st.sampled_from(Usage)
-steps = st.one_of(
-    st.tuples(st.just("add"), contexts, st.integers(0, 4), usages),
-    st.tuples(st.just("add"), contexts, st.integers(0, 4), usages),
-    st.tuples(st.just("reserve"), st.integers(1, 3)),
-    st.tuples(st.just("signal"), contexts),
-    st.tuples(st.just("replace"), contexts, usages),
-    st.tuples(st.just("unlock")),
-)
-
-
-@given(st.lists(steps, max_size=40))
-def test_as_a_plain_list(program: list[tuple[Any, ...]]) -> None:
-    resv, asked = Resv(), Asked()
-    timelines = [[Fence(context, seqno) for seqno in range(1, 6)] for context in CONTEXTS]
-    free = 0
-    for name, *arguments in [*program, ["unlock"]]:
-        if not resv.locked:
-            resv.lock()
-        if name == "reserve":
-            resv.reserve_fences(arguments[0])
-            free = max(free, arguments[0])
-        elif name == "add":
-            fence, usage = timelines[arguments[0]][arguments[1]], arguments[2]
-            before = list(resv.entries())
-            try:
-                resv.add_fence(fence, usage)
-            except InvalidArgument:
-                assert free == 0, "a slot that was reserved is there"
-                assert list(resv.entries()) == before
-            else:
-                asked.rows.append((fence, usage))
-                free = max(free - 1, 0)
-        elif name == "signal":
-            following = next((fence for fence in timelines[arguments[0]] if not fence.signalled), None)
-            if following is not None:
-                following.signal()
-        elif name == "replace":
-            replacement = pending()
-            resv.replace_fences(CONTEXTS[arguments[0]], replacement, arguments[1])
-            asked.replace(CONTEXTS[arguments[0]], replacement, arguments[1])
-        elif name == "unlock":
-            resv.unlock()
-            free = 0
-        resv.check()
-        for usage in Usage:
-            asked.verify(resv.fences(usage), usage)
-            assert resv.test_signalled(usage) == (not resv.fences(usage))
-    with Resv() as copy:
-        copy.copy_fences(resv)
-        assert [copy.fences(usage) for usage in Usage] == [resv.fences(usage) for usage in Usage]
-
-
-CONTEXTS = [fence_context_alloc() for _ in range(3)]

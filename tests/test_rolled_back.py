@@ -116,14 +116,19 @@ def test_the_requested_object_is_held_while_stepping() -> None:
     vm.check()
 
 
-def test_a_vm_bo_cannot_be_put_while_a_plan_is_stepped() -> None:
+def test_a_reference_that_undoing_needs_cannot_be_put() -> None:
     vm = GpuVm("put", range=1 << 40)
     a = object()
     vm.sm_map(0, PAGE, a).apply()
     vm_bo = vm.bo_obtain(a)
+
+    def put_both() -> None:
+        vm_bo.put()
+        vm_bo.put()
+
     with pytest.raises(gpuvm.Busy):
-        vm.sm_unmap(0, PAGE).step(Failing(vm, vm_bo.put))
-    assert (vm_bo.refcount, len(vm_bo)) == (2, 1)
+        vm.sm_unmap(0, PAGE).step(Failing(vm, put_both))
+    assert (vm_bo.refcount, len(vm_bo)) == (1, 1)
     vm.check()
 
 

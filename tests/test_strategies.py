@@ -16,6 +16,7 @@ from gpuvm.testing import (
     Pct,
     explore,
     replay,
+    sample,
 )
 from interleaved import pause
 
@@ -79,6 +80,27 @@ def test_a_limit_is_told() -> None:
     assert not explore(scene, None, limit=19).complete
     assert explore(scene, None, limit=20).complete
     assert explore(scene, None, limit=19).schedules == 19
+
+
+@pytest.mark.parametrize("preemptions", [-1, 0.5, "2"])
+def test_preemptions_are_counted(preemptions: object) -> None:
+    with pytest.raises(InvalidArgument, match="preemptions; give 0 or more, or None"):
+        explore(two_that_pause, preemptions)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 1.5])
+def test_a_limit_is_one_schedule_or_more(limit: object) -> None:
+    with pytest.raises(InvalidArgument, match="schedules; give 1 or more"):
+        explore(two_that_pause, limit=limit)  # type: ignore[arg-type]
+
+
+def test_sampling_no_seeds_is_refused() -> None:
+    """Else such a test would pass whatever it tests."""
+    for seeds in (range(0), range(5, 5)):
+        with pytest.raises(InvalidArgument, match="no seeds, so nothing was run"):
+            sample(two_that_pause, seeds)
+    with pytest.raises(InvalidArgument, match=r"seeds is 5; give several, such as range\(100\)"):
+        sample(two_that_pause, 5)  # type: ignore[arg-type]
 
 
 def two_that_pause(run: Interleaving) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
-from threading import Barrier, Thread
 
 import pytest
 
 import gpuvm
 from arrays import bind_array, map_row, unmap_row
+from contention import in_real_threads
 from drivers import Driver
 from gpuvm import GpuVm, Merge
 from scenes import OBJECTS, scene
@@ -21,34 +20,6 @@ TURNS = scaled(3000, 20_000)
 SPAN = 1 << 14
 PATIENCE = 100_000
 HANDLES = OBJECTS.handles()
-
-
-@pytest.fixture(autouse=True)
-def _switch_often() -> Iterator[None]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
-
-
-def in_threads(work: Callable[[int], None]) -> None:
-    """Run `work(number)` in several threads at once; the first failure is raised here."""
-    start, failures = Barrier(THREADS), list[BaseException]()
-
-    def run(number: int) -> None:
-        start.wait()
-        try:
-            work(number)
-        except BaseException as failure:
-            failures.append(failure)
-
-    threads = [Thread(target=run, args=(number,), daemon=True) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 def until_accepted(attempt: Callable[[], object]) -> None:
@@ -89,7 +60,7 @@ def one_turn(vm: GpuVm, choice: int, addr: int, size: int, bo: int) -> None:
 @pytest.mark.parametrize("merge", [Merge.NEVER, Merge.ALWAYS], ids=lambda merge: merge.name)
 def test_one_space_hammered_by_all(merge: Merge) -> None:
     vm = scene(merge=merge)
-    in_threads(lambda number: hammer(vm, number, 0))
+    in_real_threads(THREADS, lambda number: hammer(vm, number, 0))
     vm.check()
     total = sum(mapping.range for mapping in vm)
     assert total == vm.statistics().mapped_bytes
@@ -101,7 +72,7 @@ def test_one_space_hammered_by_all(merge: Merge) -> None:
 def test_threads_in_areas_of_their_own_do_not_disturb_each_other() -> None:
     """Each thread's area ends exactly as if it had been alone."""
     shared = scene()
-    in_threads(lambda number: hammer(shared, number, number * SPAN))
+    in_real_threads(THREADS, lambda number: hammer(shared, number, number * SPAN))
     shared.check()
     for number in range(THREADS):
         alone = scene()
@@ -121,7 +92,7 @@ def test_references_from_many_threads() -> None:
             vm_bo.put()
             vm.put()
 
-    in_threads(work)
+    in_real_threads(THREADS, work)
     assert (vm.refcount, vm_bo.refcount) == (2, 1)
     vm.check()
 
@@ -138,7 +109,7 @@ def test_one_plan_is_applied_by_one_thread_only() -> None:
                 return
             winners.append(number)
 
-        in_threads(work)
+        in_real_threads(THREADS, work)
         assert len(winners) == 1
     assert len(vm) == 50
     vm.check()

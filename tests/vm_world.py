@@ -8,11 +8,11 @@ looks at the books afterwards.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from gpuvm import Exec, ExecFlags, GpuvaFlags, GpuvaManager, GpuVm, GpuVmFlags, Plan, StalePlan, VmBo
+from gpuvm import Exec, ExecFlags, GpuvaFlags, GpuvaManager, GpuVm, GpuVmFlags, VmBo
 from gpuvm.errors import OutOfMemory
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.fence import Fence, fence_context_alloc
@@ -192,7 +192,7 @@ class World:
             vm.bo_evict(vm_bo, not bo.resident or vm_bo.evicted)
             away = vm_bo.evicted
             flags = GpuvaFlags.INVALIDATED if away else 0
-            apply(lambda: vm.sm_map(addr, range_, bo, flags=flags))
+            vm.sm_map(addr, range_, bo, flags=flags).apply()
             vm_bo.put()
             space.clear(addr, range_)
             if not away:
@@ -217,7 +217,7 @@ class World:
                 with attempt:
                     vm.prepare_vm(exec, 1)
                     vm.sm_unmap_exec_lock(exec, addr, range_)
-            apply(lambda: vm.sm_unmap(addr, range_))
+            vm.sm_unmap(addr, range_).apply()
             space.clear(addr, range_)
             for page in range(addr, addr + range_):
                 space.wanted.pop(page, None)
@@ -346,16 +346,6 @@ class World:
 
     def unbind_all(self, space: Space) -> None:
         with space.lock, space.vm.exec_lock() as exec:
-            apply(lambda: space.vm.sm_unmap(0, PAGES))
+            space.vm.sm_unmap(0, PAGES).apply()
             space.wanted.clear()
             self.after_change(exec, space)
-
-
-def apply(plan: Callable[[], Plan]) -> None:
-    """Apply what ``plan`` makes, anew if in between somebody evicts an object that it does not touch."""
-    while True:
-        try:
-            plan().apply()
-        except StalePlan:
-            continue
-        return

@@ -11,7 +11,7 @@ use pyo3::types::PyDict;
 
 use super::errors::{self, Class, Detail, out_of_memory};
 use super::ops::Map;
-use super::space::{Space, ask_driver, region_fault};
+use super::space::{Busy, Space, ask_driver, region_fault};
 use crate::bulk::{self, FLAG_SPARSE, Found, OP_MAP, Record, Refusal, Request};
 use crate::memory::{Refused, reserve, reserve_anywhere};
 use crate::plan::Answers;
@@ -286,7 +286,7 @@ fn bind_asking(slf: &Bound<'_, Space>, scratch: &mut Scratch, records: &mut Vec<
             return prepared;
         }
         space.core.open_journal();
-        space.busy = Some("an array of binds is being applied");
+        space.busy = Some(Busy::Bind);
         Ok(())
     })?;
     let mut indices = 0..scratch.requests.len();

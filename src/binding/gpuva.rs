@@ -9,10 +9,8 @@ use super::errors::{Class, Flags, U64, error};
 use super::space::Space;
 use super::vm_bo::VmBo;
 use crate::object::End;
-use crate::space::{IN_TREE, KERNEL, LINKED, SPARSE, USER_FLAGS};
+use crate::space::{IN_TREE, INVALIDATED, KERNEL, LINKED, SPARSE, USER_FLAGS};
 use crate::tree::NONE;
-
-pub const INVALIDATED: u32 = 1;
 
 /// One mapping `[addr, addr + range)` of a GPU address space (the kernel's ``struct drm_gpuva``).
 ///
@@ -110,6 +108,9 @@ impl Gpuva {
     }
 
     /// `GpuvaFlags` of the mapping and, from USERBITS on, the driver's own bits; 28 in all.
+    ///
+    /// Setting them makes plans stale, all if more than INVALIDATED changes, and is EBUSY while a plan is stepped.
+    /// Locking: the VM's lock for writing; for INVALIDATED alone see `invalidated`.
     #[getter]
     fn flags(&self, py: Python<'_>) -> PyResult<u32> {
         Ok(self.state(py)? & USER_FLAGS)
@@ -121,14 +122,13 @@ impl Gpuva {
         match place {
             Some((vm, slot)) => {
                 let mut space = Space::writing(vm.bind(slf.py()))?;
-                space.require_idle(slf.py(), "setting flags")?;
-                if space.core.slot(slot).flags & KERNEL != 0 {
+                let old = space.core.slot(slot).flags;
+                space.require_settable(slf.py(), slot, (old ^ flags.0) & USER_FLAGS)?;
+                if old & KERNEL != 0 {
                     let message = "the kernel's node has no flags to set";
                     return Err(error(slf.py(), Class::InvalidArgument, message));
                 }
-                let kept = space.core.slot(slot).flags & !USER_FLAGS;
-                space.core.slot_mut(slot).flags = kept | flags.0;
-                space.core.generation += 1;
+                space.core.set_flags(slot, flags.0);
             }
             None => slf.try_borrow_mut()?.own_flags = flags.0,
         }
@@ -136,6 +136,10 @@ impl Gpuva {
     }
 
     /// True when the page-table entries are gone because the object was evicted (`drm_gpuva_invalidate`).
+    ///
+    /// Locking: the object's reservation, or its GPUVA lock under IMMEDIATE_MODE. Setting it makes only those plans
+    /// stale that cut the mapping, take it in or compared it in order to merge. EBUSY: a step that runs does one of
+    /// these, or made the mapping; who shares a lock with that step does not meet it.
     #[getter]
     fn invalidated(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.state(py)? & INVALIDATED != 0)
@@ -179,8 +183,9 @@ impl Gpuva {
 
     /// Append the mapping to `vm_bo`'s list and take a reference of it (`drm_gpuva_link`).
     ///
-    /// Does nothing for a mapping without object, as the kernel does. Locking: the object's GPUVA lock.
-    /// EINVAL: the mapping is not in a space, or `vm_bo` is of another space or object. EEXIST: linked already.
+    /// Does nothing for a mapping without object, as the kernel does. Locking: the object's GPUVA lock, and the VM's
+    /// lock. EINVAL: the mapping is not in a space, or `vm_bo` is of another space or object. EEXIST: linked already.
+    /// EBUSY: a plan is stepped, which may have to restore the list as it was.
     fn link(slf: &Bound<'_, Self>, vm_bo: &Bound<'_, VmBo>) -> PyResult<()> {
         let py = slf.py();
         let place = slf.borrow().place(py);
@@ -217,14 +222,14 @@ impl Gpuva {
 
     /// Take the mapping off its `VmBo`'s list and drop the reference (`drm_gpuva_unlink`).
     ///
-    /// That may destroy the `VmBo`. Does nothing for a mapping that is not linked. Locking: the object's GPUVA lock.
+    /// That may destroy the `VmBo`. Does nothing for a mapping that is not linked. Locking, EBUSY as `link`.
     fn unlink(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::take_off(slf, "unlink", End::Destroyed)
     }
 
     /// `unlink` where nothing may be freed (`drm_gpuva_unlink_defer`): as `VmBo.put_deferred` with the reference.
     ///
-    /// EINVAL: the space is without IMMEDIATE_MODE.
+    /// EINVAL: the space is without IMMEDIATE_MODE. Locking, EBUSY as `link`.
     fn unlink_defer(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::take_off(slf, "unlink_defer", End::Deferred)
     }

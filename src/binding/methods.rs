@@ -74,7 +74,7 @@ impl Space {
         self.core.end
     }
 
-    /// Grows by one with every change; a plan made at another generation is stale.
+    /// Grows by one with every change but those of INVALIDATED; a plan made at another generation is stale.
     #[getter]
     fn generation(&self) -> u64 {
         self.core.generation

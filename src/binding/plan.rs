@@ -7,10 +7,10 @@ use pyo3::types::{PyIterator, PyTuple};
 use super::errors::{Class, error};
 use super::gpuva::Gpuva;
 use super::ops::{Map, Prefetch, Remap, Unmap};
-use super::space::{Collector, Space, ask_driver};
+use super::space::{Busy, Collector, Space, ask_driver};
 use super::step;
-use crate::plan::{self, Answers, Kind, Merge, Op};
-use crate::space::{Change, HANDLE, Mapping};
+use crate::plan::{self, Answers, Compared, Kind, Merge, Op};
+use crate::space::{Change, HANDLE, Mapping, Stamp, USER_FLAGS};
 use crate::tree::{Entry, NONE};
 
 /// How a plan changes the space.
@@ -27,7 +27,8 @@ pub enum Style {
 /// The operations that a request comes to: an immutable sequence of `Map`, `Unmap`, `Remap` and `Prefetch`.
 ///
 /// They name live mappings and are to be applied in order, all of them, by ``apply`` (list style) or ``step``
-/// (callback style), while the space is as it was when the plan was made.
+/// (callback style), while the space is as it was when the plan was made. Only INVALIDATED may change meanwhile, of
+/// mappings that the plan does not cut, take in or compare in order to merge.
 #[pyclass(module = "gpuvm._core")]
 pub struct Plan {
     /// The address space that it is for.
@@ -37,7 +38,9 @@ pub struct Plan {
     change: Change,
     style: Style,
     /// When the plan was made.
-    stamp: (u64, u64),
+    stamp: Stamp,
+    /// What it looked at to merge, beside what its operations name.
+    compared: [Compared; 2],
     /// The object of the request, which the space may not know yet.
     requested: Option<Py<PyAny>>,
     /// True once it was applied or stepped.
@@ -92,21 +95,24 @@ impl Plan {
         drop(space);
         loop {
             let space = Space::reading(slf)?;
+            let stamp = space.core.stamp();
+            if !stamp.agrees(&self.stamp) {
+                let message =
+                    "sm_map: the merge veto changed the address space while it was asked; it must only look";
+                return Err(error(slf.py(), Class::StalePlan, message));
+            }
+            self.stamp = stamp;
             let at = space.core.tree.locate(request.addr);
             self.ops.clear();
             let policy = (space.merge, &mut answers);
             plan::map_merging(&space.core, at, request, policy, &mut self.change, &mut self.ops);
             drop(space);
             if answers.open.is_empty() {
+                self.compared = answers.compared;
                 return Ok(());
             }
             let op = Bound::new(slf.py(), self.map_op(slf, request)?)?;
             ask_driver(slf, &mut answers, &op)?;
-            if Space::reading(slf)?.core.stamp() != self.stamp {
-                let message =
-                    "sm_map: the merge veto changed the address space while it was asked; it must only look";
-                return Err(error(slf.py(), Class::StalePlan, message));
-            }
         }
     }
 
@@ -140,7 +146,8 @@ impl Plan {
             ops: Vec::new(),
             change: Change::default(),
             style,
-            stamp: (0, 0),
+            stamp: Stamp::default(),
+            compared: Default::default(),
             requested: None,
             applied: false,
             items: None,
@@ -153,20 +160,49 @@ impl Plan {
         if self.applied {
             return Err(error(py, Class::StalePlan, "this plan was applied already; ask for a new one"));
         }
-        if self.stamp != space.core.stamp() {
-            let (then, now) = (self.stamp.0, space.core.generation);
-            let message = if then == now {
-                "the address space changed and was changed back since this plan was made; ask for a new plan"
-                    .to_owned()
-            } else {
-                format!(
-                    "the address space changed since this plan was made (generation {then} then, {now} now); \
-                     ask for a new plan"
-                )
-            };
-            return Err(error(py, Class::StalePlan, message));
-        }
-        Ok(())
+        if self.holds(space) { Ok(()) } else { Err(self.overtaken(space, py)) }
+    }
+
+    /// True while the space is what the plan was made for, as far as it looked.
+    #[inline]
+    fn holds(&self, space: &Space) -> bool {
+        self.stamp == space.core.stamp() || self.still_holds(space)
+    }
+
+    /// INVALIDATED changed somewhere, or more did.
+    #[cold]
+    fn still_holds(&self, space: &Space) -> bool {
+        let as_then =
+            |slot: u32, flags: u32| slot == NONE || space.core.slot(slot).flags & USER_FLAGS == flags;
+        self.stamp.agrees(&space.core.stamp())
+            && self.compared.iter().all(|compared| as_then(compared.slot, compared.flags))
+            && self
+                .ops
+                .iter()
+                .filter(|op| takes_flags(op, space.merge))
+                .all(|op| as_then(op.slot, op.mapping.flags))
+    }
+
+    /// True if the flags of the mapping in `slot` went into what the operations say.
+    pub fn takes_flags_of(&self, slot: u32, merge: Merge) -> bool {
+        self.ops.iter().any(|op| op.slot == slot && takes_flags(op, merge))
+    }
+
+    #[cold]
+    fn overtaken(&self, space: &Space, py: Python<'_>) -> PyErr {
+        let (then, now) = (self.stamp, space.core.stamp());
+        let what = if then.generation != now.generation {
+            format!(
+                "changed since this plan was made (generation {} then, {} now)",
+                then.generation, now.generation
+            )
+        } else if then.epoch != now.epoch {
+            "changed and was changed back since this plan was made".to_owned()
+        } else {
+            "has a mapping that this plan cuts, or compared in order to merge, and whose INVALIDATED changed since"
+                .to_owned()
+        };
+        error(py, Class::StalePlan, format!("the address space {what}; ask for a new plan"))
     }
 
     /// Make sure that it can be applied, at once or step by step.
@@ -214,13 +250,16 @@ impl Plan {
             return Ok(items.bind(py).clone());
         }
         let vm = plan.vm.bind(py).clone();
+        if !plan.applied && plan.ops.iter().any(|op| op.slot != NONE) {
+            plan.require_fresh(&*Space::reading(&vm)?, py)?;
+        }
         let mut kept = plan.kept.iter();
         let mut items = Vec::with_capacity(plan.ops.len());
         for op in &plan.ops {
             let va = match op.slot {
                 NONE => None,
                 _ if plan.applied => kept.next().map(|kept| Self::gone(py, op, kept)).transpose()?,
-                _ => Some(plan.live(&vm, op)?),
+                _ => Some(Self::live(&vm, op)?),
             };
             items.push(plan.item(&vm, op, va)?);
         }
@@ -230,9 +269,8 @@ impl Plan {
         Ok(items)
     }
 
-    fn live(&self, vm: &Bound<'_, Space>, op: &Op) -> PyResult<Py<Gpuva>> {
+    fn live(vm: &Bound<'_, Space>, op: &Op) -> PyResult<Py<Gpuva>> {
         let mut space = Space::writing(vm)?;
-        self.require_fresh(&space, vm.py())?;
         space.handle(vm, &Entry { addr: op.mapping.addr, range: op.mapping.range, slot: op.slot })
     }
 
@@ -278,6 +316,11 @@ impl Plan {
     }
 }
 
+/// True if the mapping's flags went into what `op` says: into remainders, or into a comparison in order to merge.
+fn takes_flags(op: &Op, merge: Merge) -> bool {
+    op.kind == Kind::Remap || op.keep && merge != Merge::Never
+}
+
 fn as_map(mapping: &Mapping, obj: Option<Py<PyAny>>) -> Map {
     let Mapping { addr, range, offset, flags, .. } = *mapping;
     Map { addr, range, obj, offset, flags }
@@ -288,7 +331,7 @@ impl Plan {
     /// True if the plan cannot be applied any more, because it was or because the space changed since.
     #[getter]
     fn stale(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.applied || Space::reading(self.vm.bind(py))?.core.stamp() != self.stamp)
+        Ok(self.applied || !self.holds(&*Space::reading(self.vm.bind(py))?))
     }
 
     /// Apply all operations as one step, mappings linked and unlinked included. Whole or not at all.
@@ -351,7 +394,7 @@ impl Plan {
                 space.core.objects.hold(requested);
             }
             space.core.open_steps();
-            space.busy = Some("a plan is being stepped");
+            space.busy = Some(Busy::Step(slf.clone().unbind()));
             Ok(requested)
         })?;
         let stepped = step::run(vm, driver, slf, &items);
@@ -440,7 +483,7 @@ impl Plan {
 
     /// The space is as it was when the plan was made, but its nodes are not.
     fn renew(&mut self, space: &Space) {
-        self.stamp = space.core.stamp();
+        self.stamp = Stamp { invalidations: self.stamp.invalidations, ..space.core.stamp() };
         let gone = self.ops.iter().filter(|op| op.slot != NONE).map(|op| op.mapping.addr);
         let come = self.change.added().iter().map(|mapping| mapping.addr);
         if let Some(first) = gone.chain(come).min() {

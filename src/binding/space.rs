@@ -10,11 +10,12 @@ use super::errors::{Class, error, error_about};
 use super::gpuva::Gpuva;
 use super::immediate::Zombie;
 use super::ops::Map;
+use super::plan::Plan;
 use super::step::Step;
 use super::vm_bo::VmBo;
 use crate::plan::{Answers, Merge};
 use crate::regions::{Regions, Rule};
-use crate::space::{self, HANDLE, IN_TREE, LINKED, Mapping};
+use crate::space::{self, HANDLE, IN_TREE, INVALIDATED, LINKED, Mapping};
 use crate::tree::{Entry, NONE};
 
 /// Stands in a plan for an object that the space does not know yet.
@@ -40,13 +41,19 @@ pub struct Space {
     /// The operation that a driver's step has to apply now.
     pub step: Option<Step>,
     /// Why nobody else may change the space now.
-    pub busy: Option<&'static str>,
+    pub busy: Option<Busy>,
     pub pool: Pool,
     pub scratch: Scratch,
     /// Vm_bos that ended where nothing may be freed, oldest first.
     pub zombies: Vec<Zombie>,
     /// Python objects that lost their place while the space was borrowed.
     pub dropped: Garbage,
+}
+
+/// What runs a driver's callbacks in the middle of a change.
+pub enum Busy {
+    Step(Py<Plan>),
+    Bind,
 }
 
 /// A space borrowed for writing. No Python code runs meanwhile, so no other thread ever finds it borrowed.
@@ -160,9 +167,36 @@ impl Space {
 
     /// EBUSY while a driver's callback runs in the middle of a change.
     pub fn require_idle(&self, py: Python<'_>, what: &str) -> PyResult<()> {
-        let Some(reason) = self.busy else { return Ok(()) };
+        let reason = match self.busy {
+            None => return Ok(()),
+            Some(Busy::Step(_)) => "a plan is being stepped",
+            Some(Busy::Bind) => "an array of binds is being applied",
+        };
         let message = format!("{what}: {reason}; until that ends nothing else may change the space");
         Err(error(py, Class::Busy, message))
+    }
+
+    /// EBUSY if the flags of the mapping in `slot` may not be `changed` while a driver's callback runs.
+    ///
+    /// INVALIDATED may: who evicts is not kept away by the lock of those who step. Unless it would get lost, where
+    /// the step takes the mapping's flags elsewhere, or takes the mapping away again when it fails.
+    pub fn require_settable(&self, py: Python<'_>, slot: u32, changed: u32) -> PyResult<()> {
+        if changed & !INVALIDATED == 0
+            && let Some(Busy::Step(plan)) = &self.busy
+            && !plan.borrow(py).takes_flags_of(slot, self.merge)
+            && !self.core.came_with_step(slot)
+        {
+            return Ok(());
+        }
+        self.require_idle(py, "setting flags")
+    }
+
+    /// References to the vm_bo of `object` that mappings keep while a step may have to bring them back.
+    pub fn references_of_step(&self, py: Python<'_>, object: u32) -> u32 {
+        match &self.busy {
+            Some(Busy::Step(plan)) => self.core.references_of_step(&plan.borrow(py).ops, object),
+            _ => 0,
+        }
     }
 
     /// Detach the Python objects of what went since the last call.

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 
 use super::errors::{Class, error};
 use super::gpuva::Gpuva;
-use super::space::Space;
+use super::space::{Busy, Space};
 use crate::object::{End, Objects};
 use crate::tree::{Entry, NONE};
 
@@ -72,16 +72,20 @@ impl VmBo {
     fn put_obtained(slf: &Bound<'_, Self>, what: &str, end: End) -> PyResult<bool> {
         let (vm, object) = Self::record(slf, what)?;
         Space::changing(vm.bind(slf.py()), |space, py| {
-            space.require_idle(py, what)?;
+            if !matches!(space.busy, Some(Busy::Step(_))) {
+                space.require_idle(py, what)?;
+            }
             space.require_mode(py, what, end)?;
-            let record = space.core.objects.get(object);
-            if record.refs == record.linked {
+            let of_mappings = space.references_of_step(py, object);
+            let record = space.core.objects.get_mut(object);
+            if record.refs == record.linked + of_mappings {
                 let message = format!(
                     "{what}: all {} references belong to linked mappings; unlink these, or drop fewer references",
                     record.refs
                 );
                 return Err(error(py, Class::Busy, message));
             }
+            record.was_put = true;
             let last = space.core.objects.put(object, end);
             space.core.objects.settle(object);
             Ok(last)
@@ -127,7 +131,8 @@ impl VmBo {
     /// Drop a reference (`drm_gpuvm_bo_put`); True if that was the last and destroyed it.
     ///
     /// Locking: the object's GPUVA lock; the VM's reservation too if RESV_PROTECTED. EINVAL: destroyed already.
-    /// EBUSY: the only references left are those of linked mappings, which `Gpuva.unlink` drops.
+    /// EBUSY: the only references left are those of linked mappings, which `Gpuva.unlink` drops; or an array is bound
+    /// under a merge veto. Another thread may step a plan meanwhile: what that took away keeps its reference till the end.
     fn put(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let floating = slf.borrow().floating > 0;
         if floating { Ok(Self::put_floating(slf)) } else { Self::put_obtained(slf, "put", End::Destroyed) }

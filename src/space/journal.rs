@@ -3,7 +3,7 @@
 //! While a journal is open, slots that go keep their content and their number. Lists heal because an unlinked
 //! slot still knows its neighbours. A plan that is stepped is nearly its own journal: what goes is in its operations.
 
-use super::{Counters, LINKED, Space};
+use super::{Counters, LINKED, Slot, Space};
 use crate::memory::{Refused, reserve_anywhere};
 use crate::object::End;
 use crate::plan::Op;
@@ -167,6 +167,18 @@ impl Space {
         self.rolled_back(journal.counters);
     }
 
+    /// True if the mapping in slot `id` came with the open step, and may go with it.
+    pub fn came_with_step(&self, id: u32) -> bool {
+        matches!(&self.journal, Journal::Stepped(journal) if journal.added[..journal.count].contains(&id))
+    }
+
+    /// References to the vm_bo of `object` that mappings keep which an open step of `ops` has taken away.
+    pub fn references_of_step(&self, ops: &[Op], object: u32) -> u32 {
+        let Journal::Stepped(journal) = &self.journal else { return 0 };
+        let gone = ops[..journal.done].iter().filter(|op| op.slot != NONE).map(|op| self.slot(op.slot));
+        gone.filter(|slot| slot.object == object && slot.flags & LINKED != 0).count() as u32
+    }
+
     fn close(&mut self) -> Recorded {
         match std::mem::replace(&mut self.journal, Journal::Closed) {
             Journal::Recorded(journal) => journal,
@@ -193,11 +205,14 @@ impl Space {
             }
         }
         self.tree.splice(at, added.len(), gone);
-        // A vm_bo that ends now came with what is undone: nobody can know it, nothing is left to be freed later.
-        let end = std::mem::replace(&mut self.vm_bo_end, End::Destroyed);
+        let end = self.vm_bo_end;
         for &id in added.iter().rev() {
-            if self.slot(id).flags & LINKED != 0 {
+            let Slot { object, flags, .. } = *self.slot(id);
+            if flags & LINKED != 0 {
                 self.unchain(id);
+                // One that came with what is undone is known to nobody: nothing is left to be freed later.
+                let known = self.objects.get(object).was_put;
+                self.vm_bo_end = if known { end } else { End::Destroyed };
             }
             self.release(id);
         }

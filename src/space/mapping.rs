@@ -4,6 +4,8 @@ use crate::tree::{Cursor, NONE};
 
 /// Flags of a mapping that callers see and set; above are the core's own.
 pub const USER_FLAGS: u32 = (1 << 28) - 1;
+/// The page-table entries are gone because the object was evicted.
+pub const INVALIDATED: u32 = 1;
 pub const SPARSE: u32 = 1 << 1;
 pub const IN_TREE: u32 = 1 << 28;
 pub const KERNEL: u32 = 1 << 29;

@@ -56,7 +56,7 @@ class Exec:
             second.resv.add_fence(fence, Usage.WRITE)
 
     ``Contended`` never gets out of ``with attempt``; every other exception, ``break`` and ``return`` leave as
-    they do elsewhere. The lock that was contended is taken first in the next pass, however that one proceeds.
+    they do elsewhere. Who catches ``Contended`` himself and leaves gets ``InvalidArgument`` at the block's end. The lock that was contended is taken first in the next pass, however that one proceeds.
 
     ``iter`` and ``reversed`` give the locked objects, one for each reservation, in the order of locking.
 
@@ -67,6 +67,7 @@ class Exec:
 
     __slots__ = (
         "_attempts",
+        "_complete",
         "_contended",
         "_contentions",
         "_ignore_duplicates",
@@ -88,6 +89,8 @@ class Exec:
         self._prelocked: Lockable | None = None
         self._locking = False
         """Inside ``with attempt``."""
+        self._complete = False
+        """A pass met no contention and no exception."""
         self._attempts = 0
         self._contentions = 0
 
@@ -107,7 +110,8 @@ class Exec:
             raise InvalidArgument(f"until_all_locked: {what}")
         ticket = self._ticket
         try:
-            while self._contended is not None or not self._attempts:
+            while not self._complete:
+                self._unlock_all()  # if an exception ended the pass before, and the loop goes on all the same
                 self._attempts += 1
                 attempt = Attempt(self)
                 yield attempt
@@ -135,6 +139,7 @@ class Exec:
     def _end_attempt(self, error: BaseException | None) -> bool:
         """Whether ``error`` is the contention that the next pass resolves."""
         self._locking = False
+        self._complete = error is None and self._contended is None
         if self._contended is None or not (error is None or isinstance(error, Contended)):
             return False
         self._contentions += 1
@@ -191,12 +196,13 @@ class Exec:
         ticket = self._ticket
         if ticket is None or not self._locking:
             raise InvalidArgument(
-                "lock_obj: lock inside `with attempt:` in `for attempt in exec.until_all_locked():`"
+                "Exec: lock inside `with attempt:` in `for attempt in exec.until_all_locked():`"
             )
+        interruptible = self._interruptible
         for obj in objs:
             if self._contended is not None:
                 raise Contended(
-                    "lock_obj: this pass met contention; let Contended reach `with attempt:`",
+                    "Exec: this pass met contention; let Contended reach `with attempt:`",
                     value=self._contended,
                 )
             resv = obj.resv
@@ -206,7 +212,7 @@ class Exec:
                 self._prelocked = None
             else:
                 try:
-                    resv.lock(ticket, interruptible=self._interruptible)
+                    resv.lock(ticket, interruptible)
                 except Contended:
                     self._contended = obj
                     raise
@@ -234,7 +240,8 @@ class Exec:
 
     def claimed(self) -> Iterator[Lockable]:
         """As ``iter``, without a contended object that was taken first and then not asked for again."""
-        return (obj for obj in self if obj is not self._prelocked)
+        self._require_uncontended("claimed")
+        return (obj for obj in self._objects if obj is not self._prelocked)
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -253,22 +260,49 @@ class Exec:
             raise InvalidArgument("with Exec: it is in use; make another one")
         self._ticket = AcquireContext(reservation_ww_class)
         self._attempts = self._contentions = 0
+        self._complete = False
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._locking = False
-        self._unlock_all()
-        ticket, self._ticket, self._contended = self._ticket, None, None
-        if ticket is not None:
-            ticket.fini()
+        ticket = self._ticket
+        try:
+            self._unlock_all()
+            if error is None:
+                self._require_uncontended("with Exec")
+        finally:
+            self._ticket = self._contended = None
+            if ticket is not None:
+                ticket.fini()
 
     def _unlock_all(self) -> None:
+        """Unlock the last first.
+
+        Raises:
+            InvalidArgument: somebody else unlocked one; the others are unlocked all the same.
+        """
         self._prelocked = None
-        objects = self._objects
+        objects, ticket = self._objects, self._ticket
+        gone = None
         while objects:
-            objects.pop().resv.unlock()
+            obj = objects.pop()
+            resv = obj.resv
+            if resv._holder is ticket:
+                resv.unlock()
+            else:
+                gone = obj
+        if gone is not None:
+            raise InvalidArgument(f"Exec: {gone!r} was unlocked by other means; use unlock_obj", value=gone)
+
+    def _require_uncontended(self, call: str) -> None:
+        if self._contended is not None and not self._locking:
+            raise InvalidArgument(
+                f"{call}: the loop was left although {self._contended!r} was contended, and nothing is locked; "
+                "let Contended reach `with attempt:`",
+                value=self._contended,
+            )
 
     def check(self) -> None:
         """Verify that what is tracked is what is held.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
-from gpuvm.errors import CheckFailed, InvalidArgument, NotSupported
+from gpuvm.errors import CheckFailed, InvalidArgument, LockdepError, NotSupported, OutOfMemory
 from gpuvm.exec.exec import Exec, ExecFlags, Lockable
 from gpuvm.sync import lockdep
 from gpuvm.sync.fence import Fence
@@ -38,9 +38,11 @@ class GpuVm(GpuvaManager):
     shares the VM's is private to it. One without a ``resv`` is never locked.
 
     Locking: the VM's lock, which is the caller's, orders changes of the mappings. The object's reservation
-        guards its VmBos: obtaining and putting them, their mappings, ``evicted``; with IMMEDIATE_MODE its
-        ``gpuva_lock`` guards all of that but ``evicted``. The lists of external and of evicted objects have a
-        lock of their own, held for a moment; with RESV_PROTECTED the VM's reservation guards them.
+    guards its VmBos: obtaining and putting them, their mappings, ``evicted``; with IMMEDIATE_MODE its
+    ``gpuva_lock`` guards all of that but ``evicted``. The lists of external and of evicted objects have a
+    lock of their own, held for a moment; with RESV_PROTECTED the VM's reservation guards them. Order: the
+    VM's lock, then reservations. With IMMEDIATE_MODE, whose jobs take the VM's lock but no reservation:
+    reservations, the VM's lock, ``gpuva_lock``.
 
     Args:
         r_obj: the object whose reservation is the VM's. Default: a ``ResvObject``.
@@ -128,6 +130,7 @@ class GpuVm(GpuvaManager):
 
         Source: ``drm_gpuvm_bo_extobj_add``.
         """
+        self._require_own("bo_extobj_add", vm_bo)
         if not self.is_extobj(vm_bo.obj):
             return
         self._assert_lists_held()
@@ -143,6 +146,7 @@ class GpuVm(GpuvaManager):
 
         Locking: the object's reservation; the VM's if RESV_PROTECTED and the object has none.
         """
+        self._require_own("bo_evict", vm_bo)
         _assert_resv_held(vm_bo.obj)
         flag_only = self._resv_protected and self.is_extobj(vm_bo.obj)
         if not flag_only:
@@ -319,21 +323,30 @@ class GpuVm(GpuvaManager):
         """Have the driver's hook bring back every object on the eviction list, in the order of eviction.
 
         One that the hook marks as not evicted leaves the list. If the hook raises, that one and those behind
-        it stay for the next time. Have a job's fence follow: who looks at the list next relies on it.
+        it stay for the next time. What the hook itself evicts is brought back too. Have a job's fence follow:
+        who looks at the list next relies on it.
 
         Locking: the VM's reservation and every object on the list, as after ``exec_lock``.
 
         Raises:
             NotSupported: the space was made without ``vm_bo_validate``.
+            OutOfMemory: the hook evicted what it had brought back before: not all of it fits.
 
         Source: ``drm_gpuvm_validate``.
         """
         if self._vm_bo_validate is None:
             raise NotSupported(f'validate: "{self.name}" has no hook; pass vm_bo_validate to GpuVm')
         self._assert_lists_held()
+        brought_back = set()
         for vm_bo in _walk(self._next_evicted):
             _assert_resv_held(vm_bo.obj)
+            if vm_bo in brought_back:
+                raise OutOfMemory(
+                    f"validate: {vm_bo!r} was evicted again for the sake of others; map fewer objects",
+                    value=vm_bo,
+                )
             self._vm_bo_validate(vm_bo, exec)
+            brought_back.add(vm_bo)
             if vm_bo.alive and not vm_bo.evicted:
                 self._unless_ended(vm_bo, vm_bo._unlist_evicted)
 
@@ -365,7 +378,7 @@ class GpuVm(GpuvaManager):
         return GpuVmFlags.IMMEDIATE_MODE in self.flags
 
     def check(self) -> None:
-        """As ``GpuvaManager.check``, and: what is on the lists of objects belongs there.
+        """As ``GpuvaManager.check``, and: the lists have what belongs there, like external objects mapped.
 
         Locking: the VM's reservation if RESV_PROTECTED, or no call under way.
         """
@@ -374,17 +387,24 @@ class GpuVm(GpuvaManager):
             external = self.is_extobj(vm_bo.obj)
             late = external and self._resv_protected
             stray = vm_bo.on_extobjs and not external
-            if stray or (not late and vm_bo.on_evicted != vm_bo.evicted):
+            forgotten = external and len(vm_bo) > 0 and not vm_bo.on_extobjs
+            if stray or forgotten or (not late and vm_bo.on_evicted != vm_bo.evicted):
                 raise CheckFailed(
                     f"{vm_bo!r} of {self!r}: external {external}, evicted {vm_bo.evicted}, "
                     f"on the lists: external {vm_bo.on_extobjs}, evicted {vm_bo.on_evicted}"
                 )
 
     def _assert_gpuva_lock(self, obj: Any) -> None:
-        if lockdep.enabled:
-            lock = getattr(obj, "gpuva_lock", None) if self.immediate_mode else _resv(obj)
-            if lock is not None:
-                lockdep.assert_held(lock)
+        resv = _resv(obj)
+        if not lockdep.enabled or resv is None:
+            return
+        if self.immediate_mode and not hasattr(obj, "gpuva_lock"):
+            raise LockdepError(f"{obj!r} needs a gpuva_lock, a Mutex that guards its VmBos in immediate mode")
+        lockdep.assert_held(obj.gpuva_lock if self.immediate_mode else resv)
+
+    def _require_own(self, call: str, vm_bo: VmBo) -> None:
+        if vm_bo.vm is not self:
+            raise InvalidArgument(f"{call}: {vm_bo!r} is of {vm_bo.vm!r}, not of {self!r}", vm_bo.vm, self)
 
     def _assert_lists_held(self) -> None:
         if lockdep.enabled and self._resv_protected:

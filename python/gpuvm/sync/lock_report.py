@@ -14,6 +14,11 @@ def label(lock: Lock) -> str:
     return f'"{lock.name}" (class {lock.lock_class.name})'
 
 
+def relative(file: str) -> str:
+    """A file as reports call it: from the working directory, if it is in there."""
+    return file.removeprefix(os.path.join(os.getcwd(), ""))
+
+
 def inversion(cycle: Cycle) -> str:
     """Somebody took them the other way round."""
     first, last, now = cycle.classes[0], cycle.classes[-1], cycle.orders[-1]
@@ -126,6 +131,5 @@ def _show(places: Iterable[Place]) -> str:
 
 
 def _line(place: Place) -> str:
-    file = place.file.removeprefix(os.path.join(os.getcwd(), ""))
     source = linecache.getline(place.file, place.line).strip()
-    return f"{file}:{place.line} in {place.function}" + (f": {source}" if source else "")
+    return f"{relative(place.file)}:{place.line} in {place.function}" + (f": {source}" if source else "")

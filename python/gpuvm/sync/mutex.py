@@ -41,8 +41,9 @@ class Mutex:
 
     ``with mutex:`` holds it. It is not recursive. Cost: one atomic exchange if nobody else wants it.
 
-    The token, the one entry of a list that can be popped once, is held while the mutex is. Unlocking with
-    somebody in the queue keeps the token and passes it on, so nobody overtakes. Whoever joins the queue tries
+    The token, the one item of a dictionary that can be popped once, is held while the mutex is. (A pop that
+    finds nothing makes nothing, not even an exception.) Unlocking with somebody in the queue keeps the token
+    and passes it on, so nobody overtakes. Whoever joins the queue tries
     the token once more under ``_guard``, and whoever frees the token looks at the queue once more afterwards;
     so no wake-up is lost.
 
@@ -59,7 +60,7 @@ class Mutex:
     def __init__(self, name: str, lock_class: LockClass | None = None) -> None:
         self.name = name
         self.lock_class = lock_class if lock_class is not None else lockdep.lock_class(name)
-        self._token: list[None] = [None]
+        self._token: dict[None, bool] = {None: True}
         self._guard: LockType = _queues
         self._holder: object = None
         self._queue: list[Queued] = []
@@ -88,7 +89,7 @@ class Mutex:
             task.preempt()
         if lockdep.enabled:
             lockdep.acquire(self)
-        if self._take_token():
+        if self._token.pop(None, False):
             self._holder = get_ident()
             return
         try:
@@ -102,7 +103,7 @@ class Mutex:
         """Take it unless it is held (``mutex_trylock``)."""
         if task.preempt is not None:
             task.preempt()
-        if not self._take_token():
+        if not self._token.pop(None, False):
             return False
         self._holder = get_ident()
         if lockdep.enabled:
@@ -119,22 +120,15 @@ class Mutex:
             raise InvalidArgument(f'unlock: this thread does not hold the mutex "{self.name}"')
         if lockdep.enabled:
             lockdep.release(self)
-        self._holder = None
         self._free()
 
-    def _take_token(self) -> bool:
-        try:
-            self._token.pop()
-        except IndexError:
-            return False
-        return True
-
     def _free(self) -> None:
-        """Nobody holds it: pass the token on, or free it."""
+        """Pass the token, which is ours, on, or free it."""
         if self._queue:
             self._pass_on()
         else:
-            self._token.append(None)
+            self._disown()
+            self._token[None] = True
             if self._queue:
                 self._pick_up()
         if task.preempt is not None:
@@ -146,7 +140,7 @@ class Mutex:
             raise LockdepError(f'this thread holds the mutex "{self.name}" already: it would wait for itself')
         with self._guard:
             self._queue.append(queued)
-            if self._take_token():  # only now: whoever frees it later sees us in the queue
+            if self._token.pop(None, False):  # only now: whoever frees it later sees us in the queue
                 self._queue.remove(queued)
                 self._holder = queued.holder
                 return
@@ -163,7 +157,6 @@ class Mutex:
                 if waiting:
                     self._queue.remove(queued)
             if not waiting and self._holder == queued.holder:  # passed on to us in the very moment
-                self._disown()
                 self._pass_on()
             raise
 
@@ -174,8 +167,9 @@ class Mutex:
     def _pass_on(self) -> None:
         """Give the token, which is ours, to the first in the queue, or free it."""
         with self._guard:
+            self._disown()
             if not self._queue:
-                self._token.append(None)
+                self._token[None] = True
                 return
             first = self._queue.pop(0)
             self._holder = first.holder
@@ -183,7 +177,7 @@ class Mutex:
 
     def _pick_up(self) -> None:
         """Somebody joined the queue while the token was being freed."""
-        if self._take_token():
+        if self._token.pop(None, False):
             self._pass_on()
 
     def __enter__(self) -> Self:

@@ -124,6 +124,8 @@ class Resv(WwMutex):
         """Which entry a new fence replaces; behind the last if it takes a slot."""
         if fence.__class__ is not Fence:
             _refuse_container("add_fence", fence)
+        if usage.__class__ is not Usage:
+            _require_usage(usage)
         entries = self._entries
         context = fence.context
         place = 0  # counted by hand: enumerate would cost as much as all the rest
@@ -230,7 +232,7 @@ class Resv(WwMutex):
             self._slots = 0  # what WwMutex.unlock comes to if nothing is the matter, for speed
             holder.acquired -= 1
             self._holder = None
-            self._token.append(None)
+            self._token[None] = True
             if self._queue:
                 self._pick_up()
             return
@@ -259,6 +261,11 @@ class Resv(WwMutex):
         )
 
 
+def _require_usage(usage: int) -> None:
+    if usage not in tuple(Usage):
+        raise InvalidArgument(f"add_fence: usage {usage!r}; pass a Usage", value=usage, bound=tuple(Usage))
+
+
 def _refuse_container(call: str, fence: Fence) -> None:
     if isinstance(fence, FenceArray | FenceChain):
         raise InvalidArgument(
@@ -280,8 +287,8 @@ def refuse_reservation(number: int) -> Iterator[None]:
         if next(calls) == number:
             raise OutOfMemory("reserve_fences: no memory for the slots; nothing was changed", value=number)
 
-    refusals = refuse
+    before, refusals = refusals, refuse
     try:
         yield
     finally:
-        refusals = None
+        refusals = before

@@ -11,9 +11,10 @@ import random
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import Final, NoReturn, Self, final
 
 from gpuvm.errors import AlreadyLocked, CheckFailed, Contended, InvalidArgument, LockdepError
 from gpuvm.sync import lockdep, task
@@ -66,6 +67,17 @@ class WwClass:
 reservation_ww_class: Final = WwClass("reservation_ww_class", wait_die=True, reservation=True)
 
 
+@dataclass(frozen=True, slots=True)
+class AcquireStatistics:
+    """A snapshot of one acquire context."""
+
+    stamp: int
+    acquired: int
+    gave_way: int
+    """How often it got ``Contended``."""
+
+
+@final
 class AcquireContext:
     """One thread's attempt to take several locks of a class: its ticket (``struct ww_acquire_ctx``).
 
@@ -82,6 +94,7 @@ class AcquireContext:
         "acquired",
         "contending",
         "finished",
+        "gave_way",
         "killed",
         "lock_class",
         "name",
@@ -106,6 +119,8 @@ class AcquireContext:
         """An older context waits for one of its locks (wound-wait)."""
         self.killed = False
         """It was taken out of a queue and has to give way."""
+        self.gave_way = 0
+        """How often it got ``Contended``."""
         self.finished = False
         """``done`` was called: no further locks."""
         if lockdep.enabled:
@@ -134,7 +149,26 @@ class AcquireContext:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.fini()
+        if error is None or not self.acquired:
+            self.fini()
+            return
+        error.add_note(f"{self!r} was ended with that")
+        if lockdep.enabled:
+            lockdep.release(self)
+
+    def check(self) -> None:
+        """Verify that its state is one that can be.
+
+        Raises:
+            CheckFailed: with the state.
+        """
+        killed_for_nothing = self.killed and self.waits_for is None
+        if self.acquired < 0 or killed_for_nothing or (self.acquired and self.contending and self.waits_for):
+            raise CheckFailed(f"{self!r}: waits for {self.waits_for!r}, contending {self.contending!r}")
+
+    def statistics(self) -> AcquireStatistics:
+        """What it holds, and how often it gave way."""
+        return AcquireStatistics(self.stamp, self.acquired, self.gave_way)
 
     def __repr__(self) -> str:
         return f"<AcquireContext {self.ww_class.name} stamp {self.stamp} holding {self.acquired}>"
@@ -161,7 +195,7 @@ class WwMutex(Mutex):
         holder = self._holder
         return holder if isinstance(holder, AcquireContext) else None
 
-    def lock(self, ticket: AcquireContext | None = None, *, interruptible: bool = False) -> None:
+    def lock(self, ticket: AcquireContext | None = None, interruptible: bool = False) -> None:
         """Take it (``ww_mutex_lock``, ``ww_mutex_lock_interruptible``).
 
         Raises:
@@ -176,11 +210,7 @@ class WwMutex(Mutex):
             task.preempt()
         if lockdep.enabled:
             self._validate(ticket)
-        try:
-            self._token.pop()
-        except IndexError:
-            self._queue_up(ticket, interruptible)
-        else:
+        if self._token.pop(None, False):
             if ticket is None:
                 self._holder = get_ident()
             else:
@@ -188,6 +218,8 @@ class WwMutex(Mutex):
                 ticket.acquired += 1
             if self._queue:
                 self._meet_queue()
+        else:
+            self._queue_up(ticket, interruptible)
         if self.ww_class.injection is not None and ticket is not None and ticket.acquired > 1:
             self._inject(ticket, self.ww_class.injection)
 
@@ -215,7 +247,9 @@ class WwMutex(Mutex):
         """Take it unless it is held (``ww_mutex_trylock``)."""
         if task.preempt is not None:
             task.preempt()
-        if not self._take_token():
+        if lockdep.enabled and ticket is not None:
+            self._validate_ticket("trylock", ticket)
+        if not self._token.pop(None, False):
             return False
         if ticket is None:
             self._holder = get_ident()
@@ -236,29 +270,40 @@ class WwMutex(Mutex):
             LockdepError: under the validator, another thread with a ticket.
         """
         holder = self._holder
-        if type(holder) is AcquireContext:
-            if lockdep.enabled:
-                lockdep.release(self)
-            holder.acquired -= 1
-        elif holder != get_ident():
+        if type(holder) is not AcquireContext and holder != get_ident():
             raise InvalidArgument(f'unlock: this thread does not hold "{self.name}"')
-        elif lockdep.enabled:
+        if lockdep.enabled:
             lockdep.release(self)
-        self._holder = None
         self._free()
 
     def _validate(self, ticket: AcquireContext | None) -> None:
         """What the validator has to say of taking it now."""
-        if ticket is not None and self._holder is ticket:
-            self._already_locked(ticket)
-        if ticket is not None and ticket.finished:
-            raise LockdepError(f"lock: {ticket!r} is done with locking; take every lock before done()")
-        if ticket is not None and ticket.contending is not None:
-            raise LockdepError(
-                f"lock: {ticket!r} got Contended from {ticket.contending!r}; unlock everything and take that "
-                f"one first with lock_slow, not {self!r}"
-            )
+        if ticket is not None:
+            if self._holder is ticket:
+                self._already_locked(ticket)
+            self._validate_ticket("lock", ticket)
         lockdep.acquire(self, nest=ticket)
+
+    def _validate_ticket(self, call: str, ticket: AcquireContext) -> None:
+        self._require_class(call, ticket)
+        if ticket.finished:
+            raise LockdepError(f"{call}: {ticket!r} is done with locking; take every lock before done()")
+        contending = ticket.contending
+        if contending is self and not ticket.acquired:
+            ticket.contending = None  # as lock_slow would
+        elif contending is not None:
+            raise LockdepError(
+                f"{call}: {ticket!r} got Contended from {contending!r}; unlock everything and take that one "
+                "first with lock_slow"
+            )
+
+    def _require_class(self, call: str, ticket: AcquireContext) -> None:
+        if ticket.ww_class is not self.ww_class:
+            raise InvalidArgument(
+                f'{call}: {ticket!r} is of another class than "{self.name}"; their stamps do not compare',
+                value=ticket.ww_class.name,
+                bound=self.ww_class.name,
+            )
 
     def _already_locked(self, ticket: AcquireContext) -> NoReturn:
         raise AlreadyLocked(f'lock: {ticket!r} holds "{self.name}" already', value=self)
@@ -276,6 +321,7 @@ class WwMutex(Mutex):
 
     def _contended_for(self, ticket: AcquireContext) -> Contended:
         ticket.contending = self
+        ticket.gave_way += 1
         return Contended(
             f'lock: {ticket!r} must give way for "{self.name}"; unlock everything, lock_slow this one, and '
             "begin again",
@@ -300,6 +346,7 @@ class WwMutex(Mutex):
             return
         if self._holder is ticket:
             self._already_locked(ticket)
+        self._require_class("lock", ticket)
         if self._holder == get_ident():
             raise LockdepError(f'this thread holds "{self.name}" without a ticket: it would wait for itself')
         queued = Queued(ticket)
@@ -308,7 +355,7 @@ class WwMutex(Mutex):
             # First of all join the queue: who frees the token or takes it looks there afterwards, so either
             # we see what they did or they see us.
             self._queue.insert(self._place_of(ticket), queued)
-            got = self._take_token()
+            got = self._token.pop(None, False)
             welcome = got or not self._must_give_way(ticket)
             if got or not welcome:
                 self._queue.remove(queued)
@@ -337,8 +384,9 @@ class WwMutex(Mutex):
 
     def _pass_on(self) -> None:
         with self._guard:
+            self._disown()
             if not self._queue:
-                self._token.append(None)
+                self._token[None] = True
                 return
             first = self._queue.pop(0)
             self._holder = first.holder

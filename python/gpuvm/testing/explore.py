@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
+from gpuvm.errors import InvalidArgument
 from gpuvm.sync import lockdep
 from gpuvm.testing.interleaving import Interleaving, RunStatistics
 from gpuvm.testing.strategy import Exhaustive, RandomWalk, Strategy
@@ -39,15 +40,11 @@ def replay(scenario: Scenario, strategy: Strategy | int) -> RunStatistics:
     if lockdep.enabled:
         lockdep.reset()
     with Interleaving(strategy) as run:
-        try:
-            check = scenario(run)
-            run.run()
-            if check is not None:
-                check()
-        except Exception as error:
-            name = getattr(scenario, "__name__", repr(scenario))
-            error.add_note(f"  repeat: replay({name}, {run.strategy!r})")
-            raise
+        run.scenario = getattr(scenario, "__name__", repr(scenario))
+        check = scenario(run)
+        run.run()
+        if check is not None:
+            check()
         return run.statistics()
 
 
@@ -57,9 +54,15 @@ def sample(
     """Run it once for each seed: ``sample(scenario, range(100), lambda seed: Pct(seed, depth=2))``.
 
     Raises:
+        InvalidArgument: there is no seed, so that nothing would be tested.
         what ``replay`` raises, for the first seed that fails.
     """
-    return _cover(scenario, map(strategy, seeds), complete=False)
+    if not isinstance(seeds, Iterable):
+        raise InvalidArgument(f"sample: seeds is {seeds!r}; give several, such as range(100)", seeds)
+    explored = _cover(scenario, map(strategy, seeds), complete=False)
+    if explored.schedules == 0:
+        raise InvalidArgument("sample: no seeds, so nothing was run; give some, such as range(100)", 0, 1)
+    return explored
 
 
 def explore(scenario: Scenario, preemptions: int | None = 2, limit: int = 10_000) -> Explored:
@@ -70,9 +73,13 @@ def explore(scenario: Scenario, preemptions: int | None = 2, limit: int = 10_000
         limit: so many schedules at most.
 
     Raises:
+        InvalidArgument: a negative number of preemptions, or less than one schedule.
         NotReplayable: the scenario does something else each time.
         what ``replay`` raises, for the first schedule that fails.
     """
+    asked: object = limit
+    if not isinstance(asked, int) or limit < 1:
+        raise InvalidArgument(f"explore: a limit of {limit!r} schedules; give 1 or more", limit, 1)
     schedules = iter(Exhaustive(preemptions))
     explored = _cover(scenario, islice(schedules, limit), complete=True)
     return dataclasses.replace(explored, complete=next(schedules, None) is None)

@@ -11,13 +11,16 @@ from textwrap import indent
 from types import FrameType
 from typing import Final
 
-from gpuvm.sync import task
+from gpuvm.sync import lockdep, task
+from gpuvm.sync.lock_report import relative
+from gpuvm.sync.mutex import Mutex
 from gpuvm.testing.thread import Controlled
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 MACHINERY: Final = frozenset(
     {
+        os.path.join(_HERE, "clock.py"),
         os.path.join(_HERE, "interleaving.py"),
         os.path.join(_HERE, "lines.py"),
         os.path.join(_HERE, "thread.py"),
@@ -67,18 +70,34 @@ class Failure:
             for thread in left
         ]
 
-    def explain(self, *lines: str) -> None:
-        """Put all that is known into the error, once unwinding has told which locks were held."""
+    def explain(self, owners: str, switches: str) -> None:
+        """Put all that is known into the error, once the threads have told which locks they hold.
+
+        Args:
+            owners: locks of the owner.
+            switches: the last ones.
+        """
         standing = [f"  {thread}{thread.held}, {where}" for thread, where in self.standing]
-        text = "\n".join([f"  {self.when}", *standing, *lines])
         if isinstance(self.error, OURS):
-            self.error.args = (f"{self.error}\n{text}",)
+            owner = [f"  the owner{owners}"] if owners else []
+            told = "\n".join([str(self.error), f"  {self.when}", *standing, *owner, switches])
+            self.error.args = (told,)
         else:
-            self.error.add_note(text)
+            self.error.add_note(f"  {self.when}\n{switches}")
 
 
 OURS: Final = (Deadlock, Livelock, Stuck)
 """Failures of all threads together, not of one."""
+
+
+def locks_of(me: task.Task) -> str:
+    """What the calling thread holds, and waits for, which the validator counts as held; "" if it is off."""
+    if not lockdep.enabled:
+        return ""
+    waits = [lock for lock in lockdep.held() if isinstance(lock, Mutex) and me in lock.waiters]
+    holds = [lock for lock in lockdep.held() if lock not in waits]
+    wants = f", waits for {', '.join(map(repr, waits))}" if waits else ""
+    return f", holds {', '.join(map(repr, holds)) or 'no lock'}{wants}"
 
 
 def _state(thread: Controlled[object], asleep: bool) -> str:
@@ -94,4 +113,6 @@ def _stack(frame: FrameType) -> str:
         del entries[0]
     while entries and entries[-1].filename in MACHINERY:
         del entries[-1]
+    for entry in entries:
+        entry.filename = relative(entry.filename)
     return indent("".join(traceback.format_list(entries)), "    ").rstrip()

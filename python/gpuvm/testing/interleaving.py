@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
 import threading
 from _thread import get_ident
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
-from typing import Final, Self, TypeVar, TypeVarTuple
+from typing import Self, TypeVar, TypeVarTuple
 
-from gpuvm.errors import Busy, CheckFailed, InvalidArgument
+from gpuvm.errors import Busy, CheckFailed
 from gpuvm.sync import lockdep, task
-from gpuvm.sync.mutex import Mutex
-from gpuvm.testing.failure import OURS, Deadlock, Failure, Livelock, Stuck
+from gpuvm.testing.clock import Clock
+from gpuvm.testing.failure import OURS, Deadlock, Failure, Livelock, Stuck, locks_of
 from gpuvm.testing.lines import Lines
-from gpuvm.testing.strategy import NotReplayable, RandomWalk, Strategy
+from gpuvm.testing.strategy import Strategy, meant, pick
+from gpuvm.testing.surroundings import taken_over
 from gpuvm.testing.switches import Switches
 from gpuvm.testing.thread import Controlled
 
@@ -42,12 +42,6 @@ class RunStatistics:
     """Steps at which another thread did go on."""
     now: int
     """The virtual clock, ns."""
-
-
-SHOWN: Final = 200
-"""Up to so many choices a report shows the schedule itself."""
-
-_active: Interleaving | None = None
 
 
 class Interleaving:
@@ -77,6 +71,9 @@ class Interleaving:
     Args:
         strategy: chooses; a number is the seed of a ``RandomWalk``.
 
+    Raises:
+        InvalidArgument: the strategy is none.
+
     Raises, where the owner sleeps:
         Deadlock: nobody can go on.
         Livelock: more than ``STEPS`` steps.
@@ -88,16 +85,18 @@ class Interleaving:
     PATIENCE = 30.0
 
     def __init__(self, strategy: Strategy | int) -> None:
-        self.strategy: Strategy = RandomWalk(strategy) if isinstance(strategy, int) else strategy
+        self.strategy = meant(strategy)
+        self.scenario = ""
+        """What ``replay`` runs, for the note on a failure that tells how to repeat it."""
         self.schedule: list[int] = []
         """Who was chosen, each time there was a choice; ``Replay(schedule)`` repeats the run."""
-        self._now = task.NSEC_PER_SEC  # not 0, which might mean "never"
         self._machine = task.Threads()
         self._owner: Controlled[object] = Controlled(-1, "owner", None, worker=True)
         self._running = self._owner
         self._threads: list[Controlled[object]] = []
         self._ready: list[int] = []
-        self._sleepers: dict[task.Waiter, Controlled[object]] = {}
+        self._clock = Clock()
+        self._surroundings = ExitStack()
         self._unfinished = 0
         """Threads made by ``spawn`` that have not ended."""
         self._in_run = False
@@ -106,6 +105,8 @@ class Interleaving:
         self._inside = False
         """The running thread is in here; a finalizer that gets in between can wake others, nothing else."""
         self._closing = False
+        self._asking = False
+        """Threads are not unwound yet, but tell which locks they hold."""
         self._failure: Failure | None = None
         self._lines: Lines | None = None
         self._steps = 0
@@ -114,41 +115,30 @@ class Interleaving:
     # -- life
 
     def __enter__(self) -> Self:
-        global _active
-        if _active is not None:
+        if isinstance(task.runtime, Interleaving):
             raise Busy(
-                "Interleaving: another one is active, and only one can control the threads", self, _active
+                "Interleaving: another one is active, and only one can control the threads",
+                self,
+                task.runtime,
             )
         if self._closing:
             raise Busy("Interleaving: this one is over; make a new one", self)
-        _active = self
-        self._owner.ident = get_ident()
         self.strategy.begin()
-        self._processors = _stay_on_one_processor()
-        self._collecting = gc.isenabled()
-        gc.disable()
-        self._unraisablehook = sys.unraisablehook
-        sys.unraisablehook = self._on_unraisable
-        self._installed = task.install(self, self.preempt)
+        self._owner.ident = get_ident()
+        self._surroundings.enter_context(taken_over(self, self.preempt, self._on_unraisable))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        global _active
         told = self._failure
-        try:
+        with self._surroundings:
             self._close()
-        finally:
-            task.install(*self._installed)
-            sys.unraisablehook = self._unraisablehook
-            if self._collecting:
-                gc.enable()
-            if self._processors:
-                os.sched_setaffinity(0, self._processors)
-            _active = None
         if error is None and self._failure is not None and self._failure is not told:
+            self._note_how_to_repeat(self._failure.error)
             raise self._failure.error
+        if error is not None:
+            self._note_how_to_repeat(error)
 
     def spawn(self, function: Callable[[*Ts], T], *args: *Ts, name: str = "") -> Controlled[T]:
         """A thread that calls ``function(*args)``. It begins when it is chosen; ``run`` waits for its end.
@@ -172,7 +162,7 @@ class Interleaving:
             what a thread raised: the first exception that left any of them.
             Busy: not in the owner, or outside of the ``with`` block.
         """
-        if _active is not self or get_ident() != self._owner.ident:
+        if task.runtime is not self or get_ident() != self._owner.ident:
             raise Busy("run: only in the thread that entered the Interleaving, inside the with block", self)
         self._in_run = True
         try:
@@ -184,7 +174,8 @@ class Interleaving:
         """Let threads that are made from now on change before each line of these modules, too.
 
         For primitives that share data without a lock: their lines are what real threads interleave. The raw
-        locks in ``with`` statements of these modules may be held meanwhile; nothing else may really block.
+        locks in ``with`` statements of these modules may be held meanwhile; nothing else may really block,
+        so a module that shares such a lock with one of them must be among them. A later call replaces these.
         Cost: many more steps; 2 us each.
         """
         self._lines = Lines(modules, self.preempt)
@@ -193,18 +184,17 @@ class Interleaving:
         """Move the clock by ``duration`` ns; those whose deadline has come can go on.
 
         Raises:
-            InvalidArgument: it is negative.
+            InvalidArgument: it is negative, or no whole number.
         """
-        if duration < 0:
-            raise InvalidArgument(f"advance: {duration} ns; the clock does not run backwards", duration, 0)
-        self._set_clock(self._now + duration)
+        for sleeper in self._clock.advance(duration):
+            self._wake(sleeper)
         self.preempt()
 
     # -- the runtime of gpuvm.sync.task
 
     def now(self) -> int:
         """The virtual clock in ns."""
-        return self._now
+        return self._clock.now
 
     def preempt(self) -> None:
         """Perhaps another thread goes on. Nothing for the owner and for threads that are not controlled."""
@@ -222,7 +212,7 @@ class Interleaving:
         if waiter.gate.acquire(False):
             return
         me.deadline = deadline
-        self._sleepers[waiter] = me
+        self._clock.sleepers[waiter] = me
         try:
             if me is self._owner:
                 self._let_run()
@@ -233,12 +223,13 @@ class Interleaving:
                 self._ready.remove(me.number)
                 self._switch(me, self._choose(None))
         finally:
-            self._sleepers.pop(waiter, None)
+            self._clock.sleepers.pop(waiter, None)
 
     def unpark(self, waiter: task.Waiter) -> None:
         """Wake who sleeps at ``waiter``; perhaps it goes on at once."""
-        if waiter in self._sleepers:
-            self._rouse(waiter)
+        sleeper = self._clock.sleepers.pop(waiter, None)
+        if sleeper is not None:
+            self._wake(sleeper)
         else:
             self._machine.unpark(waiter)
         self.preempt()
@@ -260,40 +251,28 @@ class Interleaving:
                 return self._threads[ready[0]]
             if ready:
                 try:
-                    number = self.strategy.choose(ready, None if me is None else me.number)
-                    if number not in ready:
-                        raise NotReplayable(
-                            f"choice {len(self.schedule)} is thread {number}, but ready are {sorted(ready)}: "
-                            "the schedule is another scenario's, or the scenario does not repeat what it does"
-                        )
+                    running = None if me is None else me.number
+                    number = pick(self.strategy, ready, running, len(self.schedule))
                 except BaseException as error:
                     self._fail(error)
                     break
                 self.schedule.append(number)
                 return self._threads[number]
+            if self._lines is not None and self._lines.let_in():
+                continue
             if self._in_run and not self._unfinished:
                 break
-            self._wait_for_deadline()
+            woken = self._clock.jump()
+            for sleeper in woken:
+                self._wake(sleeper)
+            if not woken:
+                self._fail(Deadlock("nobody can go on"))
         return self._owner
 
-    def _wait_for_deadline(self) -> None:
-        deadlines = [sleeper.deadline for sleeper in self._sleepers.values() if sleeper.deadline is not None]
-        if deadlines:
-            self._set_clock(max(self._now, min(deadlines)))
-        else:
-            self._fail(Deadlock("nobody can go on"))
-
-    def _set_clock(self, now: int) -> None:
-        self._now = now
-        for waiter, sleeper in list(self._sleepers.items()):
-            if sleeper.deadline is not None and sleeper.deadline <= now:
-                self._rouse(waiter)
-
-    def _rouse(self, waiter: task.Waiter) -> None:
-        sleeper = self._sleepers.pop(waiter, None)
+    def _wake(self, sleeper: Controlled[object]) -> None:
         if sleeper is self._owner:
             self._owner_due = True
-        elif sleeper is not None:
+        else:
             self._ready.append(sleeper.number)
 
     def _switch(self, me: Controlled[object], chosen: Controlled[object]) -> None:
@@ -304,9 +283,11 @@ class Interleaving:
         self._switches.add(self._steps, me.name, sys._getframe(1), chosen.name)
         self._give_baton(chosen)
         me.baton.acquire()
+        if self._asking:
+            me.held = locks_of(me.task)
+            self._give_baton(self._owner)
+            me.baton.acquire()
         if self._closing:
-            if lockdep.enabled:
-                me.held = _locks_of(me.task)
             raise _Unwind
 
     def _give_baton(self, chosen: Controlled[object]) -> None:
@@ -317,7 +298,7 @@ class Interleaving:
     # -- the life of a thread
 
     def _launch(self, name: str, target: Callable[[], T], worker: bool) -> Controlled[T]:
-        if _active is not self or self._closing:
+        if task.runtime is not self or self._closing:
             raise Busy(f'thread "{name}": its Interleaving is not entered yet, or over', self)
         thread = Controlled(len(self._threads), name, target, worker)
         self._threads.append(thread)
@@ -384,12 +365,10 @@ class Interleaving:
 
     def _give_up(self, thread: Controlled[object]) -> None:
         """Leave a thread to itself that does not come back."""
-        self._fail(
-            Stuck(
-                f"{thread} did not reach a place to switch for {self.PATIENCE:g} s: it blocks outside of "
-                "gpuvm.sync.task, or computes for very long; it is left to itself"
-            )
-        )
+        why = "it blocks outside of gpuvm.sync.task, or computes for very long; it is left to itself"
+        if self._lines is not None:
+            why += ". If it stands at a raw lock, its module has to be among those of step_lines"
+        self._fail(Stuck(f"{thread} did not reach a place to switch for {self.PATIENCE:g} s: {why}"))
         thread.ended = True
         thread.os_thread = None
         self._running = self._owner
@@ -406,15 +385,28 @@ class Interleaving:
             self._await_baton()
         self._closing = True
         self._ready.clear()
-        for thread in self._threads:
-            if not thread.ended:
-                self._give_baton(thread)
-                self._await_baton()
+        if self._failure is not None:
+            self._ask_for_locks()
+        self._visit_those_left()
         for thread in self._threads:
             if thread.os_thread is not None:
                 thread.os_thread.join()
         if self._failure is not None:
-            self._explain(self._failure)
+            self._failure.explain(self._owner.held, str(self._switches))
+
+    def _ask_for_locks(self) -> None:
+        """Before the first is unwound, and lets go of what the next one waits for."""
+        if lockdep.held():
+            self._owner.held = locks_of(task.current())
+        self._asking = True
+        self._visit_those_left()
+        self._asking = False
+
+    def _visit_those_left(self) -> None:
+        for thread in self._threads:
+            if not thread.ended:
+                self._give_baton(thread)
+                self._await_baton()
 
     def _fail(self, error: BaseException, thread: Controlled[object] | None = None) -> None:
         """Note the first failure; the owner goes on and raises it."""
@@ -424,19 +416,17 @@ class Interleaving:
                 "" if thread is None else f"in {thread}{', while it was unwound,' if self._closing else ''} "
             )
             left = [each for each in self._threads if not each.ended] if isinstance(error, OURS) else []
-            when = f"{where}at step {self._steps}, {self._now} ns"
-            self._failure = Failure(error, when, left, self._sleepers.values())
+            when = f"{where}at step {self._steps}, {self._clock.now} ns"
+            self._failure = Failure(error, when, left, self._clock.sleepers.values())
 
     def _on_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
         error = unraisable.exc_value
         if error is not None and not isinstance(error, _Unwind):
             self._fail(error, self._running)
 
-    def _explain(self, failure: Failure) -> None:
-        repeat = f"  repeat: Interleaving({self.strategy!r})"
-        if len(self.schedule) <= SHOWN:
-            repeat += f"\n      or: Interleaving(Replay({self.schedule}))"
-        failure.explain(str(self._switches), repeat)
+    def _note_how_to_repeat(self, error: BaseException) -> None:
+        call = f"replay({self.scenario}, " if self.scenario else "Interleaving("
+        error.add_note(f"  repeat: {call}{self.strategy!r})")
 
     # -- looking
 
@@ -446,7 +436,7 @@ class Interleaving:
         Raises:
             CheckFailed: with the state.
         """
-        asleep = [sleeper.number for sleeper in self._sleepers.values() if sleeper is not self._owner]
+        asleep = [sleeper.number for sleeper in self._clock.sleepers.values() if sleeper is not self._owner]
         left = [thread.number for thread in self._threads if not thread.ended]
         unfinished = sum(not self._threads[number].worker for number in left)
         if not self._closing and (sorted(self._ready + asleep) != left or unfinished != self._unfinished):
@@ -457,26 +447,8 @@ class Interleaving:
     def statistics(self) -> RunStatistics:
         """How far the run has come."""
         return RunStatistics(
-            len(self._threads), self._steps, len(self.schedule), self._switches.count, self._now
+            len(self._threads), self._steps, len(self.schedule), self._switches.count, self._clock.now
         )
 
     def __repr__(self) -> str:
         return f"<Interleaving({self.strategy!r}) at step {self._steps}>"
-
-
-def _locks_of(me: task.Task) -> str:
-    """What the calling thread holds. The validator counts what it waits for among that."""
-    waits = [lock for lock in lockdep.held() if isinstance(lock, Mutex) and me in lock.waiters]
-    holds = [lock for lock in lockdep.held() if lock not in waits]
-    wants = f", waits for {', '.join(map(repr, waits))}" if waits else ""
-    return f", holds {', '.join(map(repr, holds)) or 'no lock'}{wants}"
-
-
-def _stay_on_one_processor() -> set[int]:
-    """Handing over between two processors takes several times as long; returns those allowed before."""
-    try:
-        allowed = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {sorted(allowed)[os.getpid() % len(allowed)]})
-    except (AttributeError, OSError):  # not Linux, or not allowed
-        return set()
-    return allowed

@@ -31,7 +31,8 @@ class Lines:
     """A trace function that makes a step before each line of some modules.
 
     Raw locks, which guard a few lines there, would really block whoever meets one that is held. So a thread
-    that comes to a ``with`` statement of such a lock sleeps here until the holder has left.
+    that comes to a ``with`` statement of such a lock sleeps here until the holder has left. A holder whose
+    module has no steps cannot be seen to leave; then ``let_in`` wakes those who sleep.
 
     Args:
         modules: where steps are wanted.
@@ -66,6 +67,14 @@ class Lines:
             else:
                 self._step()
         return self.trace
+
+    def let_in(self) -> bool:
+        """Wake who sleeps before a lock that is free by now; False if there is nobody."""
+        free = [guard for guard in self._waiting if not guard.locked()]
+        for guard in free:
+            for waiter in self._waiting.pop(guard):
+                waiter.wake()
+        return bool(free)
 
     def _meet(self, guard: LockType) -> None:
         """Enter or leave: the line of a ``with`` statement comes up both times."""

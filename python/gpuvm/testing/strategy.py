@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gpuvm.errors import InvalidArgument
 
@@ -15,6 +15,7 @@ class NotReplayable(AssertionError):
     """A schedule does not fit the run: it is another scenario's, or the scenario is not deterministic."""
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """Directs runs, one after another. Its ``repr`` is the expression that makes it anew."""
 
@@ -28,6 +29,38 @@ class Strategy(Protocol):
             ready: those that could, at least two, in the order in which they became ready; not to be changed.
             running: the one that went until now, None if it cannot go on.
         """
+
+
+def meant(strategy: Strategy | int) -> Strategy:
+    """The strategy itself; a number is the seed of a ``RandomWalk``.
+
+    Raises:
+        InvalidArgument: it is neither.
+    """
+    given: object = strategy
+    if isinstance(given, int):
+        return RandomWalk(given)
+    if isinstance(given, type) or not isinstance(given, Strategy):
+        raise InvalidArgument(
+            f"Interleaving: {given!r} is no strategy; give one, such as RandomWalk(17), or a seed",
+            given,
+        )
+    return given
+
+
+def pick(strategy: Strategy, ready: Sequence[int], running: int | None, place: int) -> int:
+    """What ``strategy`` chooses as choice number ``place``.
+
+    Raises:
+        NotReplayable: that thread is not ready.
+    """
+    number = strategy.choose(ready, running)
+    if number not in ready:
+        raise NotReplayable(
+            f"choice {place} is thread {number}, but ready are {sorted(ready)}: the schedule is another "
+            "scenario's, or the scenario does not repeat what it does"
+        )
+    return number
 
 
 class RandomWalk:
@@ -144,6 +177,9 @@ class Exhaustive:
     Args:
         preemptions: at most so many in one schedule; None: any number.
 
+    Raises:
+        InvalidArgument: a negative number of preemptions.
+
     Raises, while iterating:
         NotReplayable: the scenario is not deterministic.
 
@@ -151,6 +187,13 @@ class Exhaustive:
     """
 
     def __init__(self, preemptions: int | None = 2) -> None:
+        asked: object = preemptions
+        if preemptions is not None and (not isinstance(asked, int) or preemptions < 0):
+            raise InvalidArgument(
+                f"Exhaustive: {preemptions!r} preemptions; give 0 or more, or None for any number",
+                preemptions,
+                0,
+            )
         self.preemptions = preemptions
 
     def __iter__(self) -> Iterator[Replay]:
