@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from actors import Actor, actors
-from gpuvm.sync.ww_mutex import AcquireContext, WwClass, WwMutex
+from gpuvm.sync.ww_acquire import AcquireContext, WwClass
+from gpuvm.sync.ww_mutex import WwMutex
 
 
 class Contender:

@@ -15,7 +15,8 @@ from gpuvm.exec import exec
 from gpuvm.sync import mutex, resv, task, ww_mutex
 from gpuvm.sync.mutex import Mutex
 from gpuvm.sync.resv import Resv
-from gpuvm.sync.ww_mutex import AcquireContext, WwClass, WwMutex
+from gpuvm.sync.ww_acquire import AcquireContext, WwClass
+from gpuvm.sync.ww_mutex import WwMutex
 from gpuvm.testing import Interleaving, Pct, RandomWalk, Strategy
 
 WAIT_DIE = WwClass("wait_die", wait_die=True)

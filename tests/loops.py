@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 from contention import Obj
 from gpuvm.exec.exec import Exec, ExecFlags
-from gpuvm.sync.ww_mutex import reservation_ww_class
+from gpuvm.sync.ww_acquire import reservation_ww_class
 
 IGNORE = ExecFlags.IGNORE_DUPLICATES
 P = ParamSpec("P")

@@ -25,7 +25,8 @@ from gpuvm.exec.exec import Exec, ExecFlags
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.fence import Fence, fence_context_alloc
 from gpuvm.sync.resv import Resv, Usage, refuse_reservation
-from gpuvm.sync.ww_mutex import AcquireContext, WwClass, WwMutex, reservation_ww_class
+from gpuvm.sync.ww_acquire import AcquireContext, WwClass, reservation_ww_class
+from gpuvm.sync.ww_mutex import WwMutex
 from gpuvm.testing import Interleaving, replay
 from suite import scaled
 

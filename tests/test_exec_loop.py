@@ -13,7 +13,7 @@ from contention import Obj, objects
 from gpuvm.errors import Contended, Interrupted, InvalidArgument
 from gpuvm.exec.exec import Attempt, Exec, ExecFlags, ExecStatistics
 from gpuvm.sync import task
-from gpuvm.sync.ww_mutex import AcquireContext, reservation_ww_class
+from gpuvm.sync.ww_acquire import AcquireContext, reservation_ww_class
 from loops import contended_once, free, in_loop, lock, lock_two
 
 

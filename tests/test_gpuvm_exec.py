@@ -17,7 +17,7 @@ from gpuvm.errors import (
 from gpuvm.exec import Lockable
 from gpuvm.sync import task
 from gpuvm.sync.resv import Resv, Usage, refuse_reservation
-from gpuvm.sync.ww_mutex import AcquireContext, reservation_ww_class
+from gpuvm.sync.ww_acquire import AcquireContext, reservation_ww_class
 from gpuvm.testing import Interleaving, sample
 from interleaved import pause, pending_fence
 from protocol import (

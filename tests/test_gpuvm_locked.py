@@ -163,6 +163,40 @@ class TestValidate:
         assert caught.value.errno == errno.EOPNOTSUPP
         assert vm.evicted == [vm_bo]
 
+    @both_protections
+    def test_a_hook_that_evicts_another(self, flags: GpuVmFlags) -> None:
+        """That one is brought back too, but not in turns for ever: then not all of it fits."""
+        room = 1
+
+        def bring_back(vm_bo: VmBo, exec: Exec) -> None:
+            vm.bo_evict(vm_bo, False)
+            resident.append(vm_bo)
+            while len(resident) > room:
+                vm.bo_evict(resident.pop(0), True)
+
+        vm = space(flags, bring_back)
+        resident: list[VmBo] = []
+        one, two = bind_all(vm, *private(vm, "one", "two"))
+        with vm.resv:
+            for vm_bo in one, two:
+                vm.bo_evict(vm_bo, True)
+        with vm.exec_lock() as exec, pytest.raises(OutOfMemory, match="evicted again"):
+            vm.validate(exec)
+        room = 2
+        with vm.exec_lock() as exec:
+            vm.validate(exec)
+        assert not vm.evicted
+        vm.check()
+
+    def test_a_vm_bo_of_another_space(self) -> None:
+        vm, other = space(), space(RESV_PROTECTED)
+        (shared,) = external("shared")
+        (vm_bo,) = bind_all(vm, shared)
+        for change in other.bo_extobj_add, lambda vm_bo: other.bo_evict(vm_bo, True):
+            with shared.resv, pytest.raises(InvalidArgument, match="not of"):
+                change(vm_bo)
+        assert not vm_bo.evicted
+
 
 class TestAddFence:
     @both_protections
@@ -195,6 +229,12 @@ class TestAddFence:
         vm = space()
         with vm.exec_lock() as exec, pytest.raises(InvalidArgument, match="slot"):
             vm.resv_add_fence(exec, pending_fence(), Usage.BOOKKEEP, Usage.WRITE)
+
+    def test_no_usage(self) -> None:
+        vm = space()
+        with vm.exec_lock(1) as exec, pytest.raises(InvalidArgument, match="usage 9"):
+            vm.resv_add_fence(exec, pending_fence(), 9, Usage.WRITE)  # type: ignore[arg-type]
+        assert vm.resv.test_signalled(Usage.BOOKKEEP)
 
     def test_it_is_published_everywhere_or_nowhere(self) -> None:
         vm = space()
@@ -257,6 +297,14 @@ class TestAddFence:
 
 
 class TestCheck:
+    def test_an_external_object_mapped_and_not_listed(self) -> None:
+        vm = space()
+        (shared,) = external("shared")
+        with shared.resv:
+            vm.sm_map(0, PAGE, shared).apply()
+        with pytest.raises(CheckFailed, match="external True"):
+            vm.check()
+
     def test_a_private_object_on_the_external_list(self) -> None:
         vm = space()
         (vm_bo,) = bind_all(vm, *private(vm, "mine"))

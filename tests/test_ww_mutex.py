@@ -21,7 +21,8 @@ from contention import (
 from gpuvm.errors import CheckFailed, Contended, Interrupted, InvalidArgument, LockdepError
 from gpuvm.sync import task
 from gpuvm.sync.mutex import LockStatistics
-from gpuvm.sync.ww_mutex import AcquireContext, WwClass, WwMutex
+from gpuvm.sync.ww_acquire import AcquireContext, WwClass
+from gpuvm.sync.ww_mutex import WwMutex
 from gpuvm.testing import Interleaving, Pct, explore, sample
 from suite import scaled
 

@@ -23,7 +23,8 @@ from contention import (
 )
 from gpuvm.errors import AlreadyLocked, Contended, LockdepError
 from gpuvm.sync import lockdep, task
-from gpuvm.sync.ww_mutex import AcquireContext, WwClass, WwMutex
+from gpuvm.sync.ww_acquire import AcquireContext, WwClass
+from gpuvm.sync.ww_mutex import WwMutex
 from gpuvm.testing import Interleaving, Pct, RandomWalk, explore, replay, sample
 from suite import scaled
 

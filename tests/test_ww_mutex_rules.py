@@ -11,7 +11,8 @@ from contenders import contenders, finish
 from contention import WAIT_DIE, WOUND_WAIT, both_classes, mutexes
 from gpuvm.errors import Contended
 from gpuvm.sync import lockdep
-from gpuvm.sync.ww_mutex import AcquireContext, WwClass, WwMutex
+from gpuvm.sync.ww_acquire import AcquireContext, WwClass
+from gpuvm.sync.ww_mutex import WwMutex
 
 
 class TestWaitDie:

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from gpuvm.errors import AlreadyLocked, CheckFailed, Contended, GpuvmError, InvalidArgument
 from gpuvm.sync.resv import Resv
-from gpuvm.sync.ww_mutex import AcquireContext, reservation_ww_class
+from gpuvm.sync.ww_acquire import AcquireContext, reservation_ww_class
 
 
 class Lockable(Protocol):
@@ -56,7 +56,8 @@ class Exec:
             second.resv.add_fence(fence, Usage.WRITE)
 
     ``Contended`` never gets out of ``with attempt``; every other exception, ``break`` and ``return`` leave as
-    they do elsewhere. Who catches ``Contended`` himself and leaves gets ``InvalidArgument`` at the block's end. The lock that was contended is taken first in the next pass, however that one proceeds.
+    they do elsewhere. Who catches ``Contended`` himself and leaves gets ``InvalidArgument`` at the block's
+    end. The lock that was contended is taken first in the next pass, however that one proceeds.
 
     ``iter`` and ``reversed`` give the locked objects, one for each reservation, in the order of locking.
 
@@ -140,7 +141,12 @@ class Exec:
         """Whether ``error`` is the contention that the next pass resolves."""
         self._locking = False
         self._complete = error is None and self._contended is None
-        if self._contended is None or not (error is None or isinstance(error, Contended)):
+        if self._contended is None:
+            return False
+        if not (error is None or isinstance(error, Contended)):
+            self._contended = None  # that error is what ended the pass
+            if self._ticket is not None:
+                self._ticket.contending = None
             return False
         self._contentions += 1
         self._unlock_all()
@@ -299,8 +305,8 @@ class Exec:
     def _require_uncontended(self, call: str) -> None:
         if self._contended is not None and not self._locking:
             raise InvalidArgument(
-                f"{call}: the loop was left although {self._contended!r} was contended, and nothing is locked; "
-                "let Contended reach `with attempt:`",
+                f"{call}: the loop was left although {self._contended!r} was contended, and nothing is "
+                "locked; let Contended reach `with attempt:`",
                 value=self._contended,
             )
 

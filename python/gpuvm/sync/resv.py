@@ -13,7 +13,8 @@ from gpuvm.sync import lockdep, task
 from gpuvm.sync.container import FenceArray, FenceChain
 from gpuvm.sync.fence import Fence, fence_context_alloc
 from gpuvm.sync.mutex import LockStatistics
-from gpuvm.sync.ww_mutex import AcquireContext, WwMutex, reservation_ww_class
+from gpuvm.sync.ww_acquire import AcquireContext, reservation_ww_class
+from gpuvm.sync.ww_mutex import WwMutex
 
 FIRST_ROOM = 4
 

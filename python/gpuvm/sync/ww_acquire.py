@@ -1,0 +1,171 @@
+"""AcquireContext: one attempt to take many locks of a class, and its age (``struct ww_acquire_ctx``)."""
+
+from __future__ import annotations
+
+import random
+from _thread import allocate_lock
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, final
+
+from gpuvm.errors import CheckFailed, InvalidArgument
+from gpuvm.sync import lockdep
+from gpuvm.sync.lockdep import LockClass
+
+if TYPE_CHECKING:
+    from gpuvm.sync.ww_mutex import WwMutex
+
+
+class WwClass:
+    """Locks among which the order is free (``struct ww_class``).
+
+    Args:
+        name: what reports call it.
+        wait_die: whether a younger context that meets an older holder gives way (wait-die); otherwise an
+            older one that meets a younger holder makes that one give way where it waits next (wound-wait).
+        reservation: whether these locks are reservations, which no fence-signalling section may take.
+    """
+
+    def __init__(self, name: str, *, wait_die: bool, reservation: bool = False) -> None:
+        self.name = name
+        self.wait_die = wait_die
+        self.mutex_class = LockClass(f"{name}_mutex", reservation=reservation)
+        self.acquire_class = LockClass(f"{name}_acquire")
+        self.guard = allocate_lock()
+        """Guards the queues of all locks of the class and the contexts that wait in them."""
+        self.injection: Callable[[], bool] | None = None
+        self._stamps = count(1)
+
+    def next_stamp(self) -> int:
+        """A stamp younger than all before."""
+        return next(self._stamps)
+
+    @contextmanager
+    def inject_deadlocks(self, seed: int, rate: float) -> Iterator[None]:
+        """While the block runs, answer a lock that was got with ``Contended``, with probability ``rate``.
+
+        Only where it could have happened: where the context holds another lock. At a rate of 1 nobody ever
+        gets two.
+
+        Source: ``CONFIG_DEBUG_WW_MUTEX_SLOWPATH``.
+        """
+        dice = random.Random(seed)
+        before = self.injection
+        self.injection = lambda: dice.random() < rate
+        try:
+            yield
+        finally:
+            self.injection = before
+
+
+reservation_ww_class: Final = WwClass("reservation_ww_class", wait_die=True, reservation=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireStatistics:
+    """A snapshot of one acquire context."""
+
+    stamp: int
+    acquired: int
+    gave_way: int
+    """How often it got ``Contended``."""
+
+
+@final
+class AcquireContext:
+    """One thread's attempt to take several locks of a class: its ticket (``struct ww_acquire_ctx``).
+
+    ``with AcquireContext(...) as ticket:`` ends it; everything must be unlocked by then. The stamp stays the
+    same for all attempts, so whoever gave way is older than all who came since.
+
+    Locking: belongs to one thread.
+
+    Source: ``ww_acquire_init``, ``ww_acquire_done``, ``ww_acquire_fini``.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "acquired",
+        "contending",
+        "finished",
+        "gave_way",
+        "killed",
+        "lock_class",
+        "name",
+        "stamp",
+        "waits_for",
+        "wounded",
+        "ww_class",
+    )
+
+    def __init__(self, ww_class: WwClass) -> None:
+        self.ww_class = ww_class
+        self.lock_class = ww_class.acquire_class
+        self.name = self.lock_class.name
+        self.stamp = ww_class.next_stamp()
+        self.acquired = 0
+        """Locks held under it."""
+        self.contending: WwMutex | None = None
+        """The lock to take first after ``Contended``."""
+        self.waits_for: WwMutex | None = None
+        """In whose queue it is."""
+        self.wounded = False
+        """An older context waits for one of its locks (wound-wait)."""
+        self.killed = False
+        """It was taken out of a queue and has to give way."""
+        self.gave_way = 0
+        """How often it got ``Contended``."""
+        self.finished = False
+        """``done`` was called: no further locks."""
+        if lockdep.enabled:
+            lockdep.acquire(self)
+
+    def done(self) -> None:
+        """Say that all locks are taken (``ww_acquire_done``)."""
+        self.finished = True
+
+    def fini(self) -> None:
+        """End it (``ww_acquire_fini``).
+
+        Raises:
+            InvalidArgument: locks are still held.
+        """
+        if self.acquired:
+            raise InvalidArgument(
+                f"fini: {self!r} must hold nothing; unlock its locks first", value=self.acquired, bound=0
+            )
+        if lockdep.enabled:
+            lockdep.release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or not self.acquired:
+            self.fini()
+            return
+        error.add_note(f"{self!r} was ended with that")
+        if lockdep.enabled:
+            lockdep.release(self)
+
+    def check(self) -> None:
+        """Verify that its state is one that can be.
+
+        Raises:
+            CheckFailed: with the state.
+        """
+        killed_for_nothing = self.killed and self.waits_for is None
+        if self.acquired < 0 or killed_for_nothing or (self.acquired and self.contending and self.waits_for):
+            raise CheckFailed(f"{self!r}: waits for {self.waits_for!r}, contending {self.contending!r}")
+
+    def statistics(self) -> AcquireStatistics:
+        """What it holds, and how often it gave way."""
+        return AcquireStatistics(self.stamp, self.acquired, self.gave_way)
+
+    def __repr__(self) -> str:
+        return f"<AcquireContext {self.ww_class.name} stamp {self.stamp} holding {self.acquired}>"
