@@ -25,6 +25,10 @@ class Point:
     context: int
     seqno: int = 1
 
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        return (self.context,)
+
 
 def bare(name: str, of: str = "", *, reservation: bool = False) -> Bare:
     return Bare(name, LockClass(of or name, reservation=True) if reservation else lock_class(of or name))

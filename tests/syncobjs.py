@@ -68,4 +68,5 @@ def wait_point(table: SyncObjTable, timeline: bool, handles: list[int], timeout:
 
 
 def pause(duration: int) -> None:
-    assert not Fence(fence_context_alloc(), 1).wait_until(task.now() + duration)
+    never = Fence(fence_context_alloc(), 1)  # who sleeps does not keep it
+    assert not never.wait_until(task.now() + duration)

@@ -103,7 +103,8 @@ def test_wait_timeout() -> None:
             assert task.now() == begin + task.NSEC_PER_SEC
 
         def signaller() -> None:
-            assert not make().wait(1.0)
+            never = make()
+            assert not never.wait(1.0)
             fence.signal()
 
         run.spawn(sleeper)

@@ -38,8 +38,9 @@ def test_an_interrupted_wait_leaves_nothing_behind() -> None:
         fence.signal()
         assert sleeper() == "signalled"
         assert me.interrupted
+        never = make()
         with pytest.raises(Interrupted):
-            make().wait(interruptible=True)
+            never.wait(interruptible=True)
 
     sample(scenario, range(3))
 
@@ -83,7 +84,8 @@ def test_an_uninterruptible_wait_goes_on() -> None:
             assert fence.wait()
 
         def others() -> None:
-            assert not make().wait(0.1)
+            never = make()
+            assert not never.wait(0.1)
             tasks[0].interrupt()
             fence.signal()
 

@@ -204,7 +204,8 @@ def test_unwinding_runs_what_cleans_up() -> None:
 def test_a_worker_that_fails_while_it_is_unwound_is_told() -> None:
     def worker() -> None:
         try:
-            pending_fence().wait()
+            never = pending_fence()
+            never.wait()
         finally:
             raise ValueError("planted")
 
@@ -219,7 +220,8 @@ def test_a_worker_that_fails_while_it_is_unwound_is_told() -> None:
 def test_no_thread_starts_while_all_end() -> None:
     def worker() -> None:
         try:
-            pending_fence().wait()
+            never = pending_fence()
+            never.wait()
         finally:
             with pytest.raises(Busy, match='thread "late"'):
                 task.start("late", pause)
@@ -246,8 +248,9 @@ def test_the_owner_waits_for_workers() -> None:
 
 
 def test_the_owner_sees_a_deadlock_too() -> None:
+    never = pending_fence()
     with pytest.raises(Deadlock), Interleaving(1):
-        pending_fence().wait()
+        never.wait()
 
 
 def test_the_owner_cannot_wait_after_a_failure() -> None:
@@ -258,8 +261,9 @@ def test_the_owner_cannot_wait_after_a_failure() -> None:
         run.spawn(fail)
         with pytest.raises(ValueError, match="planted"):
             run.run()
+        never = pending_fence()
         with pytest.raises(ValueError, match="planted"):
-            pending_fence().wait()
+            never.wait()
         with pytest.raises(Busy):
             run.spawn(pause)
 

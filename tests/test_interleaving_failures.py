@@ -102,7 +102,8 @@ def test_who_holds_and_who_waits_is_told_as_it_was() -> None:
 
     def holds_first() -> None:
         with first:
-            pending_fence().wait()
+            never = pending_fence()
+            never.wait()
 
     def holds_second() -> None:
         with second, first:
@@ -252,7 +253,8 @@ def test_failing_in_the_block_unwinds_too() -> None:
 
     def waits() -> None:
         try:
-            pending_fence().wait()
+            never = pending_fence()
+            never.wait()
         finally:
             ended.append(1)
 
@@ -293,7 +295,8 @@ def test_blocking_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def waits() -> None:
         try:
-            pending_fence().wait()
+            never = pending_fence()
+            never.wait()
         finally:
             ended.append("waits")
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gpuvm.errors import Interrupted
+from gpuvm.sync import callbacks, completion, fence_wait, task
 from gpuvm.sync import fence as fence_module
 from gpuvm.sync import mutex as mutex_module
-from gpuvm.sync import task
 from gpuvm.sync.mutex import Mutex
 from gpuvm.testing import (
     Deadlock,
@@ -242,7 +242,7 @@ def mutex_scene(run: Interleaving) -> Callable[[], None]:
 
 def fence_scene(run: Interleaving) -> Callable[[], None]:
     """Callbacks that are added, and one taken back, while the fence is signalled."""
-    run.step_lines(fence_module)
+    run.step_lines(fence_module, fence_wait, completion, callbacks)
     fence = pending_fence()
     called: list[int] = []
 

@@ -92,7 +92,8 @@ def test_wait_before_submit_and_before_signal() -> None:
         begin = task.now()
 
         def pause(seconds: float) -> None:
-            assert not make().wait(seconds)
+            never = make()
+            assert not never.wait(seconds)
 
         def waiter() -> None:
             assert not syncobj.wait(3, 0)

@@ -121,7 +121,8 @@ def test_first_signaled() -> None:
         all_of = run.spawn(table.wait, handles, never, WAIT_FOR_SUBMIT | WAIT_ALL)
 
         def client() -> None:
-            assert not make().wait(0.1)
+            never = make()
+            assert not never.wait(0.1)
             for handle in (handles[2], handles[0], handles[1]):
                 table.signal([handle])
 
@@ -152,9 +153,9 @@ def test_points_of_the_wrong_number_or_size() -> None:
     table = SyncObjTable()
     handles = [table.create(0), table.create(0)]
     for points in ([1], [1, 2, 3], [1, 1 << 64], [1, -1]):
-        with pytest.raises(InvalidArgument, match="one a handle"):
+        with pytest.raises(InvalidArgument, match=r"one a handle|is a u64"):
             table.timeline_signal(handles, points)
-        with pytest.raises(InvalidArgument, match="one a handle"):
+        with pytest.raises(InvalidArgument, match=r"one a handle|is a u64"):
             table.timeline_wait(handles, points, 0, WAIT_FOR_SUBMIT)
     assert table.query(handles, QUERY_LAST_SUBMITTED) == [0, 0]
 

@@ -1,16 +1,36 @@
-"""The fence that tells that a job is done, and what others have to know of the job behind it."""
+"""The fences of a job, and what others have to know of the job behind them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpuvm.errors import InvalidArgument
 from gpuvm.sync.fence import Fence
 
 if TYPE_CHECKING:
     from gpuvm.sched.worker import Worker
 
 
-class FinishedFence(Fence):
+class JobFence(Fence):
+    """Signalled by the scheduler and nobody else."""
+
+    __slots__ = ()
+
+    def signal(self, timestamp: int | None = None) -> None:
+        """Refused: the scheduler, which signals it by ``announce``, would lose its job.
+
+        Raises:
+            InvalidArgument: always.
+        """
+        raise InvalidArgument(
+            f"signal: {self!r} is signalled by the scheduler alone; signal the hardware's fence, which "
+            "run_job returned"
+        )
+
+    announce = Fence.signal
+
+
+class FinishedFence(JobFence):
     """Signalled when the job is done, with the error of the hardware's fence (``drm_sched_fence.finished``).
 
     A deadline asked of it is passed on to the hardware's fence, as soon as there is one.
@@ -27,14 +47,14 @@ class FinishedFence(Fence):
 
     __slots__ = ("parent", "scheduled", "worker")
 
-    scheduled: Fence
+    scheduled: JobFence
     worker: Worker | None
     parent: Fence | None
 
     def follow(self, parent: Fence) -> None:
         """The hardware has the job, and ``parent`` stands for it (``drm_sched_fence_set_parent``)."""
         self.parent = parent
-        deadline = self._deadline
+        deadline = self.deadline
         if deadline is not None:
             parent.set_deadline(deadline)
 

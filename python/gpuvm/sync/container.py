@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from gpuvm.errors import CheckFailed, InvalidArgument
-from gpuvm.sync.fence import Fence, FenceStatistics, fence_context_alloc, stub_fence
+from gpuvm.sync.fence import Fence, FenceStatistics, check_fence, check_u64, fence_context_alloc, stub_fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,12 @@ class FenceArray(Fence):
 
     Raises:
         InvalidArgument: no fences, or one is a container.
+        TypeError: one is no fence.
 
     Source: ``dma_fence_array_create``.
     """
 
-    __slots__ = ("_arrivals", "fences", "signal_on_any")
+    __slots__ = ("_arrivals", "_watched", "fences", "signal_on_any")
     relays = True
 
     def __init__(
@@ -57,50 +58,72 @@ class FenceArray(Fence):
         self.fences = tuple(fences)
         self.signal_on_any = signal_on_any
         self._arrivals = itertools.count(1)
+        self._watched: list[tuple[Fence, int]] = []
+        """The tickets of the callbacks on its fences."""
         if not self.fences:
             raise InvalidArgument(
                 "FenceArray: no fences; use stub_fence() where there is nothing to wait for"
             )
         for fence in self.fences:
+            check_fence("FenceArray", fence)
             if is_container(fence):
                 raise InvalidArgument(f"FenceArray: {fence!r} is a container; pass what unwrap yields", fence)
 
-    @property
-    def signalled(self) -> bool:
-        """True once all of its fences are signalled, or one."""
-        if not self._signalled:
-            enough = any if self.signal_on_any else all
-            if enough(fence.signalled for fence in self.fences):
-                self._complete()
-        return self._signalled
+    def poll(self) -> bool:
+        """Whether all of its fences are signalled, or one."""
+        enough = any if self.signal_on_any else all
+        return enough(fence.signalled for fence in self.fences)
 
     @property
     def error(self) -> int:
         """The errno it took over, 0 if none."""
-        return self._error if self.signalled else 0
+        return super().error if self.signalled else 0
+
+    @property
+    def contexts(self) -> Sequence[int]:
+        """Those of its fences."""
+        return [fence.context for fence in self.fences]
 
     def enable_signaling(self) -> bool:
         """Watch the fences."""
-        for fence in self.fences:
-            if not fence.add_callback(self._arrived):
-                self._arrived(fence)
-        return not self._signalled
+        return self._watch_fences(lambda fence: fence._add(self._arrived))
+
+    def _watch_anyway(self) -> bool:
+        return self._watch_fences(lambda fence: fence._add_for(self, self._arrived))
+
+    def _watch_fences(self, add: Callable[[Fence], int | None]) -> bool:
+        self._arrivals = itertools.count(1)
+        try:
+            for fence in self.fences:
+                if self._done:
+                    break
+                ticket = add(fence)
+                if ticket is None:
+                    self._arrived(fence)
+                else:
+                    self._watched.append((fence, ticket))
+        except BaseException:
+            self._watch_no_more()
+            raise
+        if self._done:
+            self._watch_no_more()
+        return not self._done
 
     def _arrived(self, _fence: Fence) -> None:
         arrived = next(self._arrivals)
         if self.signal_on_any:
-            if self._complete():
-                for fence in self.fences:
-                    fence.remove_callback(self._arrived)
-        elif arrived == len(self.fences):
-            self._complete()
+            self._finish()
+            self._watch_no_more()
+        elif arrived >= len(self.fences) and self.poll():  # an attempt that failed may have counted one, too
+            self._finish()
 
-    def _complete(self) -> bool:
-        """Take over the error and signal; False if another thread does."""
-        error = self._first_error()
-        if error and not self._signalled:
-            self._error = error
-        return self._finish()
+    def _watch_no_more(self) -> None:
+        for fence, ticket in self._watched:
+            fence._remove(ticket)
+        self._watched.clear()
+
+    def _finish(self, timestamp: int | None = None, error: int = 0) -> bool:
+        return super()._finish(timestamp, error or self._first_error())
 
     def _first_error(self) -> int:
         """What it should report, from the fences that are signalled so far."""
@@ -119,10 +142,9 @@ class FenceArray(Fence):
         """As ``Fence.check``, and: it is not signalled before its fences, and its error is one of theirs."""
         super().check()
         done = [fence.signalled for fence in self.fences]
-        early = self._signalled and not (any(done) if self.signal_on_any else all(done))
-        errors = {fence.error for fence in self.fences}
-        if early or (self._error and self._error not in errors):
-            raise CheckFailed(f"{self!r}: error {self._error}, of {self.fences!r}")
+        early = self._done and not (any(done) if self.signal_on_any else all(done))
+        if early or self.error not in {0, *(fence.error for fence in self.fences)}:
+            raise CheckFailed(f"{self!r}: error {self.error}, of {self.fences!r}")
 
     def statistics(self) -> ContainerStatistics:
         """Where it stands."""
@@ -147,6 +169,7 @@ class FenceChain(Fence):
 
     Raises:
         InvalidArgument: ``fence`` is a chain, or the point is not a u64.
+        TypeError: ``prev`` or ``fence`` is no fence.
 
     Source: ``dma_fence_chain_init``.
     """
@@ -155,8 +178,11 @@ class FenceChain(Fence):
     relays = True
 
     def __init__(self, prev: Fence | None, fence: Fence, seqno: int) -> None:
+        for part in (fence,) if prev is None else (prev, fence):
+            check_fence("FenceChain", part)
         if isinstance(fence, FenceChain):
             raise InvalidArgument(f"FenceChain: {fence!r} is a link itself; pass the fence in it", fence)
+        check_u64("FenceChain: seqno", seqno)
         self._prev = prev
         self.fence = fence
         self.prev_seqno = 0
@@ -182,19 +208,24 @@ class FenceChain(Fence):
             self._prev = prev
         return prev
 
+    def poll(self) -> bool:
+        """Whether its fence and all links before it are signalled."""
+        return all(contained(link).signalled for link in walk(self))
+
     @property
-    def signalled(self) -> bool:
-        """True once its fence and all links before it are signalled."""
-        if not self._signalled and all(contained(link).signalled for link in walk(self)):
-            self._finish()
-        return self._signalled
+    def contexts(self) -> Sequence[int]:
+        """Those of the fences in its links, as far as these are pending."""
+        return [fence.context for fence in unwrap(self)]
 
     def enable_signaling(self) -> bool:
         """Watch the newest fence that is pending; when it is signalled, the next."""
-        return any(contained(link).add_callback(self._arrived) for link in walk(self))
+        return any(contained(link)._add(self._arrived) is not None for link in walk(self))
+
+    def _watch_anyway(self) -> bool:
+        return any(contained(link)._add_for(self, self._arrived) is not None for link in walk(self))
 
     def _arrived(self, _fence: Fence) -> None:
-        if not self.enable_signaling():
+        if not self._watch_anyway():
             self._finish()
 
     def set_deadline(self, deadline: int) -> None:
@@ -211,7 +242,7 @@ class FenceChain(Fence):
             unordered = newer.context == older.context and newer.seqno <= older.seqno
             if unordered or (isinstance(older, FenceChain) and newer.seqno < older.seqno):
                 raise CheckFailed(f"{newer!r} follows {older!r}")
-        if self._signalled and not all(contained(link).signalled for link in links):
+        if self._done and not all(contained(link).signalled for link in links):
             raise CheckFailed(f"{self!r} is signalled before its links: {links!r}")
 
     def statistics(self) -> ContainerStatistics:

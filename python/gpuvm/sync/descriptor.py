@@ -1,11 +1,10 @@
 """File descriptors that outlive whoever opened them: owned, and files that name an object of this process.
 
-A *carrier* is a pipe. Its reading end is handed out as the kernel hands out the descriptor of a sync file or
-of a syncobj. It is recognised by the pipe's inode, so copies made by ``dup``, ``fork`` or ``SCM_RIGHTS`` name
-the same object. We keep the writing end, which costs a second descriptor. It pins the inode, so no other file
-gets this identity, and it tells by ``POLLERR`` that the last copy of the reading end was closed, in whatever
-process. As in the kernel the file keeps the object alive. But the kernel lets go at the last close; we do at
-the next call that exports or imports anything.
+A *carrier* is a pair of sockets. One is handed out as the kernel hands out the descriptor of a sync file or
+of a syncobj. It is recognised by its inode, so copies made by ``dup``, ``fork`` or ``SCM_RIGHTS`` name the
+same object. We keep the other, which costs a second descriptor. It tells by ``POLLHUP`` that the last copy of
+the first was closed, in whatever process. As in the kernel the file keeps the object alive. But the kernel
+lets go at the last close; we do at the next call that exports or imports anything.
 """
 
 from __future__ import annotations
@@ -15,9 +14,12 @@ import contextlib
 import errno
 import os
 import select
-from collections.abc import Callable
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from gpuvm.errors import BadFile
+from gpuvm.errors import BadFile, CheckFailed
 
 _close = os.close  # still there when modules are torn down
 
@@ -42,10 +44,10 @@ def duplicate(number: int) -> Descriptor:
     """
     try:
         return Descriptor(os.dup(number))
-    except OSError as error:
-        if error.errno == errno.EBADF:
-            raise BadFile(f"{number} is no open file descriptor", number) from None
-        raise
+    except (OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EBADF:
+            raise
+        raise BadFile(f"{number} is no open file descriptor", number) from None
 
 
 class Carrier:
@@ -58,22 +60,47 @@ class Carrier:
 
     __slots__ = ("_end", "abandoned", "content", "identity")
 
-    def __init__(self, end: Descriptor, content: object, abandoned: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        end: Descriptor,
+        identity: tuple[int, int],
+        content: object,
+        abandoned: Callable[[], None] | None,
+    ) -> None:
         self._end = end
+        self.identity = identity
         self.content = content
         self.abandoned = abandoned
-        self.identity = _identity(end.number)
+
+    @property
+    def number(self) -> int:
+        """Of our end."""
+        return self._end.number
 
     def make_readable(self) -> None:
         """Let ``poll`` report ``POLLIN`` to whoever has the file open, from now on."""
-        with contextlib.suppress(BrokenPipeError):  # nobody has it open any more
-            os.write(self._end.number, b"\0")
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=self._end.number)
+        try:
+            with contextlib.suppress(BrokenPipeError):  # nobody has it open any more; and no SIGPIPE for that
+                end.send(b"\0", socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+        finally:
+            end.detach()
 
     def closed(self) -> bool:
         """True once nobody has the file open any more."""
         poll = select.poll()
         poll.register(self._end.number, 0)
-        return any(events & select.POLLERR for _, events in poll.poll(0))
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+
+@dataclass(frozen=True, slots=True)
+class CarriersStatistics:
+    """A snapshot of the files that name our objects."""
+
+    files: int
+    """How many are open, in whatever process; each costs us a descriptor."""
+    named: Mapping[str, int]
+    """How many of them name an object of each class."""
 
 
 class Carriers:
@@ -92,14 +119,15 @@ class Carriers:
         """
         self.collect()
         epoll = self._epoll.get(None) or self._epoll.setdefault(None, select.epoll())
-        number, end = os.pipe()
-        carrier = Carrier(Descriptor(end), content, abandoned)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        number, end = theirs.detach(), Descriptor(ours.detach())
         try:
-            epoll.register(end, 0)
+            carrier = Carrier(end, _identity(number), content, abandoned)
+            epoll.register(end.number, 0)
         except OSError:
             os.close(number)
             raise
-        self._by_end[end] = carrier
+        self._by_end[end.number] = carrier
         self._by_identity[carrier.identity] = carrier
         return number, carrier
 
@@ -108,9 +136,15 @@ class Carriers:
         self.collect()
         try:
             carrier = self._by_identity.get(_identity(number))
-        except OSError:
+        except (OSError, OverflowError):
             return None
-        return None if carrier is None else carrier.content
+        # If it was closed meanwhile, another file may have got its inode.
+        return None if carrier is None or carrier.closed() else carrier.content
+
+    def contents(self) -> tuple[object, ...]:
+        """What the files that are open name, the oldest file first: who fails to close his is found by it."""
+        self.collect()
+        return tuple(carrier.content for carrier in list(self._by_identity.values()))
 
     def collect(self) -> None:
         """Let go of what nobody has open any more. Cost: O(files closed since the last time)."""
@@ -122,9 +156,10 @@ class Carriers:
                 self._drop(end, carrier)
 
     def _drop(self, end: int, carrier: Carrier) -> None:
-        if self._by_identity.pop(carrier.identity, None) is None:
+        if self._by_end.pop(end, None) is None:
             return  # another thread was faster
-        del self._by_end[end]
+        if self._by_identity.get(carrier.identity) is carrier:
+            del self._by_identity[carrier.identity]
         self._epoll[None].unregister(end)
         if carrier.abandoned is not None:
             carrier.abandoned()
@@ -141,9 +176,21 @@ class Carriers:
             for end in self._by_end:
                 epoll.register(end, 0)
 
-    def __len__(self) -> int:
-        self.collect()
-        return len(self._by_identity)
+    def check(self) -> None:
+        """Verify that each carrier is found both ways. Call it while no thread is inside one of its calls.
+
+        Raises:
+            CheckFailed: with the state.
+        """
+        by_end = {carrier.identity: end for end, carrier in self._by_end.items()}
+        by_identity = {identity: carrier.number for identity, carrier in self._by_identity.items()}
+        if by_end != by_identity or len(by_end) != len(self._by_end):
+            raise CheckFailed(f"carriers by our end: {by_end}; by identity: {by_identity}")
+
+    def statistics(self) -> CarriersStatistics:
+        """How many files are open, and what they name."""
+        named = Counter(type(content).__name__ for content in self.contents())
+        return CarriersStatistics(named.total(), dict(named))
 
 
 carriers = Carriers()

@@ -29,7 +29,12 @@ class EventFd:
             raise InvalidArgument(f"eventfd: file descriptor {number} is {kind}, not an eventfd", number)
 
     def signal(self, _fence: Fence | None = None) -> None:
-        """Add 1 to it, or leave it if it is full. Never blocks."""
+        """Add 1 to it, or leave it if it is full.
+
+        The kernel does this in one step. We look first, so it sleeps if somebody fills the counter between
+        the two, until its owner reads it. To forbid that is not ours: the owner's reads share the file's
+        ``O_NONBLOCK``.
+        """
         number = self._descriptor.number
         poll = select.poll()
         poll.register(number, select.POLLOUT)

@@ -1,48 +1,39 @@
 """Fence: something that is done later, once, and that others can wait for (the kernel's ``dma_fence``).
 
-A fence has no lock. Whatever can race is decided by one atomic operation of the interpreter: who signals, by
-removing an entry from a list; whether a callback still runs or is taken back, by popping its ticket from a
-dictionary. So a finalizer or a signal handler, which Python runs between any two steps of a thread, may use
-any fence, even the one that this thread is working on.
+A fence has no lock, see ``completion``. So a finalizer or a signal handler, which Python runs between any two
+steps of a thread, may use any fence, even the one that this thread is working on.
 """
 
 from __future__ import annotations
 
 import errno
-import itertools
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from heapq import heappush
 from typing import Any, ClassVar, Final
 
 from gpuvm.errors import ERRNO_NAMES, CheckFailed, InvalidArgument
-from gpuvm.sync import lockdep, task
-from gpuvm.sync.unraisable import report
+from gpuvm.sync import task
+from gpuvm.sync.completion import Completion
+from gpuvm.sync.fence_context import U64_MAX as U64_MAX
+from gpuvm.sync.fence_context import check_u64 as check_u64
+from gpuvm.sync.fence_context import fence_context_alloc as fence_context_alloc
+from gpuvm.sync.fence_wait import Wait, resume_when_signalled
 
-U64_MAX: Final = 2**64 - 1
 MAX_ERRNO: Final = 4095
 
-_SIGNAL: Final = 1
-_ENABLE: Final = 2
-_contexts = itertools.count(1)
-_tickets = itertools.count()
+_WATCHED: Final[list[bool]] = []
 
 
-def fence_context_alloc(count: int = 1) -> int:
-    """The first of ``count`` fresh contexts with successive numbers. Any thread.
+def check_fence(call: str, fence: Fence) -> None:
+    """Refuse what is no fence.
 
     Raises:
-        InvalidArgument: ``count`` is less than 1.
-
-    Source: ``dma_fence_context_alloc``.
+        TypeError: it is something else.
     """
-    if count < 1:
-        raise InvalidArgument(f"fence_context_alloc: count is {count}; ask for at least 1", count, 1)
-    while True:
-        numbers = [next(_contexts) for _ in range(count)]
-        if numbers[-1] - numbers[0] == count - 1:
-            return numbers[0]
-        # another thread took one in between: these are left out
+    if not isinstance(fence, Fence):
+        raise TypeError(f"{call}: {fence!r} is no fence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +50,12 @@ class FenceStatistics:
     deadline: int | None
 
 
-class Fence:
+class Fence(Completion):
     """Something that is done later, once. Any thread may call anything.
 
     Drivers that must be told to begin watching their hardware override ``enable_signaling``; those that can
-    work faster for somebody in a hurry override ``set_deadline``.
+    see by a look that it is done, ``poll``; those that can work faster for somebody in a hurry,
+    ``set_deadline``.
 
     Args:
         context: the timeline it lies on, of ``fence_context_alloc``. Fences of one context signal in order.
@@ -77,18 +69,14 @@ class Fence:
 
     Raises:
         InvalidArgument: a number that is not a u64.
+        TypeError: one that is no integer.
 
     Source: ``struct dma_fence``, ``dma_fence_init64``.
     """
 
     __slots__ = (
         "__weakref__",
-        "_callbacks",
-        "_deadline",
-        "_error",
-        "_signalled",
-        "_timestamp",
-        "_unclaimed",
+        "_deadlines",
         "context",
         "dont_pipeline",
         "driver",
@@ -96,53 +84,68 @@ class Fence:
         "timeline",
     )
 
+    _hooked: ClassVar[bool] = False
+    """It brings a hook ``enable_signaling``."""
+
     relays: ClassVar[bool] = False
     """Its callbacks on other fences serve nobody but those who wait for it, as a container's do."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._hooked = cls.enable_signaling is not Fence.enable_signaling
+
     def __init__(self, context: int, seqno: int, *, driver: str = "gpuvm", timeline: str = "") -> None:
-        self._callbacks: dict[int, Callable[[Any], object]] = {}
-        self._unclaimed = [_SIGNAL, _ENABLE]
-        """What nobody did yet; whoever removes an entry does it."""
-        self._signalled = False
+        try:
+            beyond = (context | seqno) >> 64  # of a negative number too something is left
+        except TypeError:
+            raise TypeError(f"Fence: context {context!r}, seqno {seqno!r}; both are integers") from None
+        if beyond:
+            raise InvalidArgument(
+                f"Fence: context {context}, seqno {seqno}; both are u64", (context, seqno), U64_MAX
+            )
+        self._callbacks = {}
+        self._done = []
+        self._unwatched = [True] if self._hooked else _WATCHED
         self._error = 0
-        self._timestamp: int | None = None
-        self._deadline: int | None = None
+        self._deadlines: list[int] = []
+        """A heap of the moments that were asked for."""
         self.context = context
         self.seqno = seqno
         self.driver = driver
         self.timeline = timeline
         self.dont_pipeline = False
-        if not (0 <= seqno <= U64_MAX and 0 <= context <= U64_MAX):
-            raise InvalidArgument(
-                f"Fence: context {context}, seqno {seqno}; both are u64", (context, seqno), U64_MAX
-            )
 
     @property
     def signalled(self) -> bool:
-        """True once it is done. Containers look at what they contain (``dma_fence_is_signaled``)."""
-        return self._signalled
+        """True once it is done. Looks with ``poll`` while it is not (``dma_fence_is_signaled``)."""
+        if not self._done and self.poll():
+            self._finish()
+        return bool(self._done)
 
     @property
     def status(self) -> int:
         """0 while pending, 1 once done, -errno once done with an error (``dma_fence_get_status``)."""
-        if not self.signalled:
-            return 0
-        return -self._error or 1
+        return -self._done[0][1] or 1 if self.signalled else 0
 
     @property
     def error(self) -> int:
         """The errno that was set, 0 if none; known before it is signalled."""
-        return self._error
+        return self._done[0][1] if self._done else self._error
 
     @property
     def timestamp(self) -> int | None:
         """When it was done, in ns of ``task.now``; None while pending."""
-        return self._timestamp if self.signalled else None
+        return self._done[0][0] if self.signalled else None
 
     @property
     def deadline(self) -> int | None:
         """The earliest moment that anybody asked for, in ns; None if nobody did."""
-        return self._deadline
+        return self._deadlines[0] if self._deadlines else None
+
+    @property
+    def contexts(self) -> Sequence[int]:
+        """The timelines that a wait for it waits for: its own; of a container those of what is in it."""
+        return (self.context,)
 
     @property
     def awaited(self) -> bool:
@@ -184,20 +187,24 @@ class Fence:
             raise InvalidArgument(
                 f"set_error: {error} is no errno; pass a positive one, e.g. errno.ECANCELED", error, MAX_ERRNO
             )
-        if self._signalled:
+        if self._done:
             raise InvalidArgument(f"set_error: {self!r} is signalled already; set the error before", error)
         self._error = error
 
     def signal(self, timestamp: int | None = None) -> None:
         """Declare it done: wake who waits and run the callbacks, in the order in which they came, here.
 
-        What a callback raises goes to ``sys.unraisablehook``; the others run all the same.
+        They have run when this returns, with all that their own signals brought. But what a callback signals
+        is called back after those that are due before, so not before its call of ``signal`` returns.
+        A callback must not block; if it sleeps for a fence, what is due runs before. What it raises goes to
+        ``sys.unraisablehook``; the others run all the same.
 
         Args:
             timestamp: when it was done, in ns of ``task.now``. Default: now.
 
         Raises:
             InvalidArgument: it was signalled before.
+            RecursionError: the stack has no room for callbacks; nothing was done.
 
         Source: ``dma_fence_signal``, ``dma_fence_signal_timestamp``.
         """
@@ -208,167 +215,59 @@ class Fence:
         if task.preempt is not None:
             task.preempt()
 
-    def _finish(self, timestamp: int | None = None) -> bool:
-        """Signal; False if somebody else did or is about to."""
-        try:
-            self._unclaimed.remove(_SIGNAL)
-        except ValueError:
-            return False
-        self._timestamp = task.runtime.now() if timestamp is None else timestamp
-        self._signalled = True
-        if self._callbacks:
-            self._run_callbacks()
-        return True
+    def poll(self) -> bool:
+        """Hook: look whether it is done, though nobody said so. Called when somebody looks and it is pending.
 
-    def _run_callbacks(self) -> None:
-        if task.preempt is not None:
-            task.preempt()
-        callbacks = self._callbacks
-        stopped: BaseException | None = None
-        for ticket in list(callbacks):
-            callback = callbacks.pop(ticket, None)
-            if callback is None:
-                continue  # taken back in the meantime
-            try:
-                callback(self)
-            except Exception as error:
-                report(error, f"callback {callback!r} of {self!r}")
-            except BaseException as error:  # somebody ends the program; the others still must not hang
-                stopped = error
-        if stopped is not None:
-            raise stopped
+        If it returns True the fence is signalled at once; a ``signal`` that comes later is refused.
+        It must not block, and may be called by several threads at once.
 
-    def add_callback(self, callback: Callable[[Any], object]) -> bool:
-        """Have ``callback(fence)`` called once when it is signalled, by the thread that signals.
-
-        Returns:
-            False if it is signalled already: the callback is not called (the kernel's ``-ENOENT``).
-
-        Source: ``dma_fence_add_callback``.
+        Source: ``dma_fence_ops.signaled``.
         """
-        if self._signalled or not self._enable():
-            return False
-        if task.preempt is not None:
-            task.preempt()
-        callbacks = self._callbacks
-        ticket = next(_tickets)
-        callbacks[ticket] = callback
-        if task.preempt is not None:
-            task.preempt()
-        if not self._signalled:
-            return True
-        # Signalled since: either the signaller found the ticket, or it is still there and we take it back.
-        return callbacks.pop(ticket, None) is None
-
-    def remove_callback(self, callback: Callable[[Any], object]) -> bool:
-        """Take a callback back, the oldest that is equal; False if it was called, is being called or unknown.
-
-        Cost: linear in the number of callbacks. Source: ``dma_fence_remove_callback``.
-        """
-        if task.preempt is not None:
-            task.preempt()
-        callbacks = self._callbacks
-        for ticket, known in list(callbacks.items()):
-            if known == callback and callbacks.pop(ticket, None) is not None:
-                return True
         return False
-
-    def enable_signaling(self) -> bool:
-        """Hook: begin to watch for completion. Called once, before the first callback or sleep.
-
-        Returns:
-            False if it is done already; then the fence is signalled at once.
-
-        Source: ``dma_fence_ops.enable_signaling``.
-        """
-        return True
-
-    def enable_sw_signaling(self) -> None:
-        """Begin to watch for completion although nobody waits (``dma_fence_enable_sw_signaling``)."""
-        if not self._signalled:
-            self._enable()
-
-    def _enable(self) -> bool:
-        """Call the hook if nobody did; False if the fence is signalled."""
-        if _ENABLE in self._unclaimed:
-            try:
-                self._unclaimed.remove(_ENABLE)
-            except ValueError:
-                return True  # another thread was faster
-            if not self.enable_signaling():
-                self._finish()
-                return False
-        return True
 
     def set_deadline(self, deadline: int) -> None:
         """Hint: somebody would like it done by ``deadline``, in ns of ``task.now``. The earliest counts.
 
         Also the hook for drivers and containers that pass it on. Source: ``dma_fence_set_deadline``.
         """
-        if not self._signalled and (self._deadline is None or deadline < self._deadline):
-            self._deadline = deadline  # no thread is switched between the comparison and this
+        deadlines = self._deadlines
+        if not self._done and not (deadlines and deadlines[0] <= deadline):
+            heappush(deadlines, deadline)
 
     def wait(self, timeout: float | None = None, *, interruptible: bool = False) -> bool:
         """Sleep until it is signalled. Its error, if it has one, is not raised; see ``status``.
 
         Args:
-            timeout: in seconds; None for ever, 0 to look only.
+            timeout: in seconds; None for ever, 0 to look only, without ``enable_signaling``.
             interruptible: ``Task.interrupt`` ends the wait.
 
         Returns:
             False if the time was up before.
 
         Raises:
+            InvalidArgument: the timeout is no number.
             Interrupted: ``interruptible``, and the task was interrupted.
             LockdepError: under the validator, where this thread must not wait for it.
 
         Source: ``dma_fence_wait_timeout``.
         """
-        return self.wait_until(task.deadline_after(timeout), interruptible=interruptible)
+        wait = Wait(self, task.deadline_after(timeout), interruptible)
+        del self  # a fence is not kept by those who sleep, so that one which is dropped wakes them
+        return wait.sleep()
 
     def wait_until(self, deadline: int | None, *, interruptible: bool = False) -> bool:
         """As ``wait``, with the moment to give up in ns of ``task.now``; None for never."""
-        if lockdep.enabled:
-            lockdep.might_wait(self)
-        if self.signalled:
-            return True
-        waiter = task.Waiter()
-
-        def wake(_fence: Fence) -> None:
-            waiter.wake()
-
-        if not self.add_callback(wake):
-            return True
-        try:
-            waiter.wait(deadline, interruptible=interruptible)
-        finally:
-            in_time = not self.remove_callback(wake)
-        return in_time
+        wait = Wait(self, deadline, interruptible)
+        del self
+        return wait.sleep()
 
     def __await__(self) -> Generator[Any, None, None]:
         """Suspend the asyncio task until it is signalled, by whatever thread."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-
-        def resume() -> None:
-            if not future.done():
-                future.set_result(None)
-
-        def wake(_fence: Fence) -> None:
-            loop.call_soon_threadsafe(resume)
-
-        if self.signalled or not self.add_callback(wake):
-            return
-        try:
-            yield from future
-        finally:
-            self.remove_callback(wake)
+        return resume_when_signalled(self)
 
     def __del__(self) -> None:
         try:
-            forgotten = self._callbacks and not self._signalled and self.awaited
+            forgotten = self._callbacks and not self._done and self.awaited
         except AttributeError:
             return  # it was never made: a subclass refused before this class began
         if forgotten:
@@ -380,8 +279,7 @@ class Fence:
                     stacklevel=2,
                 )
             finally:
-                self._error = errno.EDEADLK
-                self._finish()
+                self._finish(error=errno.EDEADLK)
 
     def check(self) -> None:
         """Verify that its state fits together. Call it while no thread is inside one of its calls.
@@ -389,30 +287,24 @@ class Fence:
         Raises:
             CheckFailed: with the state.
         """
-        claimed = _SIGNAL not in self._unclaimed
-        consistent = (
-            claimed == self._signalled
-            and (self._timestamp is not None) == self._signalled
-            and not (self._signalled and self._callbacks)
-            and 0 <= self._error <= MAX_ERRNO
-        )
-        if not consistent:
+        error = self._done[0][1] if self._done else self._error
+        if (self._done and self._callbacks) or not 0 <= error <= MAX_ERRNO:
             raise CheckFailed(
-                f"{self!r}: claimed {claimed}, signalled {self._signalled}, timestamp {self._timestamp}, "
-                f"error {self._error}, callbacks {list(self._callbacks.values())!r}"
+                f"{self!r}: signalled {self._done}, error {self._error}, "
+                f"callbacks {list(self._callbacks.values())!r}"
             )
 
     def statistics(self) -> FenceStatistics:
         """Where it stands, and how many wait for it."""
         return FenceStatistics(
-            self.context, self.seqno, self.status, len(self._callbacks), self._timestamp, self._deadline
+            self.context, self.seqno, self.status, len(self._callbacks), self.timestamp, self.deadline
         )
 
     def __repr__(self) -> str:
-        if not self._signalled:
+        if not self._done:
             state = "pending"
-        elif self._error:
-            state = ERRNO_NAMES.get(self._error, f"error {self._error}")
+        elif self.error:
+            state = ERRNO_NAMES.get(self.error, f"error {self.error}")
         else:
             state = "signalled"
         name = f"{self.driver}/{self.timeline}" if self.timeline else self.driver

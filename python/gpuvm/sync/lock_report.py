@@ -5,8 +5,33 @@ from __future__ import annotations
 import linecache
 import os
 from collections.abc import Iterable
+from typing import Protocol
 
 from gpuvm.sync.lock_order import FENCE, Cycle, Lock, LockClass, Order, Place, stack
+
+
+class Awaited(Protocol):
+    """What the validator has to know of a fence."""
+
+    @property
+    def context(self) -> int:
+        """Its timeline."""
+
+    @property
+    def seqno(self) -> int:
+        """Its place there."""
+
+    @property
+    def contexts(self) -> Iterable[int]:
+        """The timelines that it waits for: its own; of a container those of what is in it."""
+
+
+def fence_label(fence: Awaited) -> str:
+    """What reports call a fence."""
+    name = f"fence {fence.context}:{fence.seqno}"
+    if tuple(fence.contexts) == (fence.context,):
+        return name
+    return f"{name}, made of contexts {', '.join(map(str, fence.contexts))}"
 
 
 def label(lock: Lock) -> str:
@@ -89,6 +114,15 @@ def left_over(what: str, task: str, left: Iterable[str]) -> str:
     return (
         f"{what} ended, and {task} still has {', '.join(left)}:{_show(stack())}\n"
         "What to do: release on every way out, most simply by `with`."
+    )
+
+
+def user_wait(what: str, task: str, left: Iterable[str]) -> str:
+    """A wait that only user space can end, with something in hand."""
+    return (
+        f"{what}: {task} waits for user space, which may never do it, and has {', '.join(left)}:"
+        f"{_show(stack())}\n"
+        "What to do: wait before locking anything and before a fence is published."
     )
 
 

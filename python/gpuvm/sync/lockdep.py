@@ -17,12 +17,13 @@ import threading
 import weakref
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from gpuvm._core import forbid_allocation
 from gpuvm.errors import CheckFailed, LockdepError
 from gpuvm.sync import lock_order, lock_report, task
 from gpuvm.sync.lock_order import FENCE, Lock, LockClass
+from gpuvm.sync.lock_report import Awaited
 
 __all__ = [
     "Lock",
@@ -40,6 +41,7 @@ __all__ = [
     "is_held",
     "lock_class",
     "might_wait",
+    "might_wait_for_user",
     "release",
     "reset",
     "statistics",
@@ -47,18 +49,6 @@ __all__ = [
 
 enabled = False
 """Whether anything is validated; ``enable`` and ``disable`` set it."""
-
-
-class Awaited(Protocol):
-    """What the validator has to know of a fence."""
-
-    @property
-    def context(self) -> int:
-        """Its timeline."""
-
-    @property
-    def seqno(self) -> int:
-        """Its place there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +80,11 @@ class _Held:
         self.classes: dict[LockClass, dict[object, int]] = {}
         """For each class that is held how many locks under which acquire context; FENCE in a section."""
         self.sections: list[_Section] = []
+
+    def left(self) -> list[str]:
+        """All of it in words."""
+        sections = (f"a section that has to signal {section.words()}" for section in self.sections)
+        return [*(lock_report.label(lock) for lock, _ in self.locks.values()), *sections]
 
     def words(self, taken: LockClass) -> dict[LockClass, str]:
         """What a report calls what is held of each class but ``taken``."""
@@ -246,12 +241,7 @@ def check_nothing_held(what: str) -> None:
 
     Source: ``debug_check_no_locks_held``, ``lockdep_sys_exit``.
     """
-    if not enabled:
-        return
-    mine = _mine()
-    left = [lock_report.label(lock) for lock, _ in mine.locks.values()]
-    left += [f"a section that has to signal {section.words()}" for section in mine.sections]
-    if left:
+    if enabled and (left := _mine().left()):
         raise LockdepError(lock_report.left_over(what, task.current().name, left))
 
 
@@ -262,7 +252,7 @@ def might_wait(fence: Awaited) -> None:
     """This thread is about to wait for ``fence``, even if it turns out to be signalled.
 
     Raises:
-        LockdepError: this is a fence-signalling section, and not of the fence's context; or a lock is held
+        LockdepError: this is a fence-signalling section, and not of the fence's contexts; or a lock is held
             that somebody takes inside such a section, so that the fence may wait for this thread.
 
     Source: ``__dma_fence_might_wait``.
@@ -271,17 +261,25 @@ def might_wait(fence: Awaited) -> None:
         return
     mine = _mine()
     for section in mine.sections:
-        if fence.context not in section.contexts:
-            report = lock_report.foreign_wait(task.current().name, _name(fence), section.words())
+        if not set(section.contexts).issuperset(fence.contexts):
+            report = lock_report.foreign_wait(
+                task.current().name, lock_report.fence_label(fence), section.words()
+            )
             raise LockdepError(report)
     for before in mine.classes:
         if FENCE not in before.after and before is not FENCE:
-            _record(mine, FENCE, _name(fence))
+            _record(mine, FENCE, lock_report.fence_label(fence))
             break
 
 
-def _name(fence: Awaited) -> str:
-    return f"fence {fence.context}:{fence.seqno}"
+def might_wait_for_user(what: str) -> None:
+    """This thread is about to wait for something that user space may never do.
+
+    Raises:
+        LockdepError: it holds locks, or is in a fence-signalling section; the message lists them.
+    """
+    if enabled and (left := _mine().left()):
+        raise LockdepError(lock_report.user_wait(what, task.current().name, left))
 
 
 _OFF: Final = nullcontext()

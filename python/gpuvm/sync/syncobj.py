@@ -14,7 +14,7 @@ from gpuvm.sync import task
 from gpuvm.sync.container import FenceChain, merge, walk
 from gpuvm.sync.descriptor import carriers
 from gpuvm.sync.eventfd import EventFd
-from gpuvm.sync.fence import Fence, stub_fence
+from gpuvm.sync.fence import Fence, check_fence, check_u64, stub_fence
 from gpuvm.sync.sync_file import export_sync_file, import_sync_file
 from gpuvm.sync.syncobj_wait import ArrayWait, Watcher, fence_at
 
@@ -55,12 +55,18 @@ class SyncObj:
         fence: what the slot holds at first.
         signalled: begin with a signalled fence instead of none (``DRM_SYNCOBJ_CREATE_SIGNALED``).
 
+    Raises (every call):
+        InvalidArgument: a point is no u64.
+        TypeError: a fence is none.
+
     Source: ``struct drm_syncobj``.
     """
 
     __slots__ = ("__weakref__", "_adds_to_walk", "_state", "_watchers")
 
     def __init__(self, fence: Fence | None = None, *, signalled: bool = False) -> None:
+        if fence is not None:
+            check_fence("SyncObj", fence)
         self._state = _State(stub_fence() if signalled else fence)
         self._watchers: dict[int, Watcher] = {}
         self._adds_to_walk = 0
@@ -121,6 +127,7 @@ class SyncObj:
 
         Source: ``drm_syncobj_find_fence`` without flags.
         """
+        check_u64("fence: point", point)
         fence = fence_at(self.head, point)
         if fence is None:
             raise InvalidArgument(
@@ -134,6 +141,8 @@ class SyncObj:
 
     def replace_fence(self, fence: Fence | None) -> None:
         """Put ``fence`` into the slot in place of what is there (``drm_syncobj_replace_fence``)."""
+        if fence is not None:
+            check_fence("replace_fence", fence)
         while not self._exchange(self._latest(), fence):
             pass
 
@@ -153,11 +162,10 @@ class SyncObj:
 
         A point that is not higher than the last one is tolerated and counts as that, see ``FenceChain``.
 
-        Raises:
-            InvalidArgument: the point is not a u64.
-
         Cost: amortised O(1). Source: ``drm_syncobj_add_point``.
         """
+        check_fence("add_point", fence)
+        check_u64("add_point: point", point)
         payload = merge(fence) if isinstance(fence, FenceChain) else fence
         while True:
             state = self._latest()
@@ -178,8 +186,10 @@ class SyncObj:
         if task.preempt is not None:
             task.preempt()
         if fence is not None and self._watchers:
-            for ticket, watcher in list(self._watchers.items()):
-                self._serve(ticket, watcher, fence)
+            for ticket in list(self._watchers):  # not its items, see Fence.remove_callback
+                watcher = self._watchers.get(ticket)
+                if watcher is not None:
+                    self._serve(ticket, watcher, fence)
         return True
 
     def _collect(self, link: FenceChain) -> None:
@@ -229,8 +239,9 @@ class SyncObj:
 
         Raises:
             Interrupted: ``interruptible``, and the task was interrupted.
-            LockdepError: under the validator, if this thread holds any lock.
+            LockdepError: under the validator, if this thread holds any lock or has fences to signal.
         """
+        check_u64("wait: point", point)
         wait = ArrayWait([self], [point], for_submit=True, available=available)
         try:
             wait.wait(task.deadline_after(timeout), interruptible=interruptible)
@@ -247,6 +258,7 @@ class SyncObj:
 
         Source: ``drm_syncobj_eventfd_ioctl``.
         """
+        check_u64("signal_eventfd: point", point)
         self.watch(_EventFdWatcher(EventFd(fd), point, available))
 
     # -- sharing
@@ -296,6 +308,7 @@ class SyncObj:
 
         Source: ``drm_syncobj_import_sync_file_fence``.
         """
+        check_u64("import_sync_file: point", point)
         self.put(sync_file_fence(fd), point)
 
     def put(self, fence: Fence, point: int) -> None:
@@ -358,5 +371,5 @@ class _EventFdWatcher:
         self.available = available
 
     def offer(self, fence: Fence) -> None:
-        if self.available or not fence.add_callback(self.eventfd.signal):
+        if self.available or fence._add_for(self, self.eventfd.signal) is None:
             self.eventfd.signal()

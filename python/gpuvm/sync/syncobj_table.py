@@ -14,7 +14,7 @@ from typing import Final
 
 from gpuvm.errors import CheckFailed, InvalidArgument, NotFound, NotSupported
 from gpuvm.sync import task
-from gpuvm.sync.fence import U64_MAX, Fence, stub_fence
+from gpuvm.sync.fence import Fence, check_u64, stub_fence
 from gpuvm.sync.syncobj import SyncObj, sync_file_fence
 from gpuvm.sync.syncobj_wait import ArrayWait
 
@@ -66,7 +66,7 @@ class SyncObjTable:
         syncobj_timeline: ``DRIVER_SYNCOBJ_TIMELINE``, likewise for timeline calls.
 
     Raises (every call):
-        InvalidArgument: unknown flags, a pad that is not 0, and what the call names.
+        InvalidArgument: unknown flags, a pad that is not 0, a point that is no u64, and what the call names.
         NotSupported: the feature is missing.
 
     Source: ``drivers/gpu/drm/drm_syncobj.c``, ``include/uapi/drm/drm.h``.
@@ -129,6 +129,7 @@ class SyncObjTable:
         self._need("handle_to_fd", "SYNCOBJ")
         _check_pad("handle_to_fd", pad)
         _check_flags("handle_to_fd", flags, HANDLE_TO_FD_EXPORT_SYNC_FILE | HANDLE_TO_FD_TIMELINE)
+        check_u64("handle_to_fd: point", point)
         if flags & HANDLE_TO_FD_EXPORT_SYNC_FILE:
             syncobj = self._find("handle_to_fd", handle)
             return syncobj.export_sync_file(point if flags & HANDLE_TO_FD_TIMELINE else 0)
@@ -148,6 +149,7 @@ class SyncObjTable:
         self._need("fd_to_handle", "SYNCOBJ")
         _check_pad("fd_to_handle", pad)
         _check_flags("fd_to_handle", flags, FD_TO_HANDLE_IMPORT_SYNC_FILE | FD_TO_HANDLE_TIMELINE)
+        check_u64("fd_to_handle: point", point)
         if flags & FD_TO_HANDLE_IMPORT_SYNC_FILE:
             fence = sync_file_fence(fd)
             syncobj = self._find("fd_to_handle", handle)
@@ -232,6 +234,7 @@ class SyncObjTable:
             Interrupted: the task was interrupted.
         """
         _check_flags("find_fence", flags, WAIT_FOR_SUBMIT)
+        check_u64("find_fence: point", point)
         syncobj = self._find("find_fence", handle)
         if not flags & WAIT_FOR_SUBMIT:
             return syncobj.fence(point)
@@ -254,6 +257,7 @@ class SyncObjTable:
         self._need("eventfd", "SYNCOBJ_TIMELINE")
         _check_flags("eventfd", flags, WAIT_AVAILABLE)
         _check_pad("eventfd", pad)
+        check_u64("eventfd: point", point)
         self._find("eventfd", handle).signal_eventfd(fd, point, available=bool(flags & WAIT_AVAILABLE))
 
     # -- changing and reading
@@ -317,6 +321,8 @@ class SyncObjTable:
         """
         self._need("transfer", "SYNCOBJ_TIMELINE")
         _check_pad("transfer", pad)
+        check_u64("transfer: src_point", src_point)
+        check_u64("transfer: dst_point", dst_point)
         destination = self._find("transfer", dst_handle)
         destination.put(self.find_fence(src_handle, src_point, flags), dst_point)
 
@@ -376,8 +382,8 @@ def _check_no_point(call: str, point: int) -> None:
 def _check_points(call: str, points: Sequence[int] | None, count: int) -> Sequence[int]:
     if points is None:
         return [0] * count
-    if len(points) != count or not all(0 <= point <= U64_MAX for point in points):
-        raise InvalidArgument(
-            f"{call}: points {list(points)}; pass {count} of u64, one a handle", points, count
-        )
+    if len(points) != count:
+        raise InvalidArgument(f"{call}: {len(points)} points; pass {count}, one a handle", points, count)
+    for point in points:
+        check_u64(f"{call}: point", point)
     return points

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from gpuvm.errors import InvalidArgument, LockdepError, TimedOut
+from gpuvm.errors import InvalidArgument, TimedOut
 from gpuvm.sync import lockdep, task
+from gpuvm.sync.callbacks import Repeatable
 from gpuvm.sync.container import FenceChain, find_seqno
 from gpuvm.sync.fence import Fence, stub_fence
 
@@ -61,7 +62,8 @@ class ArrayWait:
 
     Raises:
         InvalidArgument: a point was not submitted yet, and the wait is not for that.
-        LockdepError: under the validator, if it may wait for user space and this thread holds any lock.
+        LockdepError: under the validator, if it may wait for user space, and this thread holds any lock or
+            has fences to signal.
 
     Source: ``drm_syncobj_array_wait_timeout``.
     """
@@ -93,13 +95,12 @@ class ArrayWait:
         self._needed = len(syncobjs) if wait_all else 1
         self._syncobjs = syncobjs
         self.fences: list[Fence | None] = []
-        self._done: list[int] = []
+        self._done: dict[int, None] = {}
+        """The indices of those that were reached, in that order."""
         self._waiter = task.Waiter()
         self._entries = [_Entry(self, index, point) for index, point in enumerate(points)]
-        if lockdep.enabled and self._for_submit and lockdep.held():
-            raise LockdepError(
-                f"wait: for user space to submit, which it may never, with {lockdep.held()} held"
-            )
+        if lockdep.enabled and self._for_submit:
+            lockdep.might_wait_for_user("wait for a submission")
         for syncobj, entry in zip(syncobjs, self._entries, strict=True):
             entry.fence = fence_at(syncobj.head, entry.point)
             if entry.fence is None and not self._for_submit:
@@ -138,7 +139,7 @@ class ArrayWait:
                 return ready[0]
             for syncobj, entry in zip(self._syncobjs, entries, strict=True):
                 if entry.fence is not None:
-                    entry.offer(entry.fence)
+                    entry.begin(entry.fence)
                 else:
                     tickets.append((syncobj, syncobj.watch(entry)))
             if len(self._done) < self._needed and (deadline is None or deadline > task.now()):
@@ -157,7 +158,7 @@ class ArrayWait:
             )
         if self._wait_all:
             return ready[0] if ready else NO_INDEX
-        return self._done[0]
+        return next(iter(self._done))
 
     def _fulfils(self, fence: Fence | None) -> bool:
         if fence is None or self._available:
@@ -167,35 +168,53 @@ class ArrayWait:
         return fence.signalled
 
     def _reached(self, index: int) -> None:
-        self._done.append(index)
+        self._done[index] = None
         if len(self._done) >= self._needed:
             self._waiter.wake()
 
 
-class _Entry:
+class _Entry(Repeatable):
     """One of the points of a wait."""
 
-    __slots__ = ("_closed", "_wait", "fence", "index", "point")
+    __slots__ = ("_closed", "_ticket", "_wait", "fence", "index", "point")
 
     def __init__(self, wait: ArrayWait, index: int, point: int) -> None:
         self._wait = wait
         self._closed = False
+        self._ticket: int | None = None
         self.index = index
         self.point = point
         self.fence: Fence | None = None
 
-    def offer(self, fence: Fence) -> None:
-        self.fence = fence
-        if self._wait._available or not fence.add_callback(self._signalled):
-            self._wait._reached(self.index)
-        elif self._closed:
-            fence.remove_callback(self._signalled)  # the wait ended while we were at it
+    def begin(self, fence: Fence) -> None:
+        """The fence was there before the wait."""
+        if self._wait._available:
+            self(fence)
+        else:
+            self._sleep(fence, fence._add(self))
 
-    def _signalled(self, _fence: Fence) -> None:
+    def offer(self, fence: Fence) -> None:
+        """Here it is, and it is not for whoever brings it if the driver fails to watch it."""
+        self.fence = fence
+        if self._wait._available:
+            self(fence)
+        else:
+            self._sleep(fence, fence._add_for(self, self))
+
+    def _sleep(self, fence: Fence, ticket: int | None) -> None:
+        if ticket is None:
+            self(fence)
+            return
+        self._ticket = ticket
+        if self._closed:
+            fence._remove(ticket)  # the wait ended while we were at it
+
+    def __call__(self, _fence: Fence) -> None:
+        """Callback of the fence."""
         self._wait._reached(self.index)
 
     def close(self) -> None:
         """The wait is over: leave no callback behind."""
         self._closed = True
-        if self.fence is not None and not self._wait._available:
-            self.fence.remove_callback(self._signalled)
+        if self.fence is not None and self._ticket is not None:
+            self.fence._remove(self._ticket)

@@ -11,9 +11,10 @@ import time
 from _thread import LockType, allocate_lock
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import Final, Protocol, final
 
-from gpuvm.errors import Interrupted
+from gpuvm.errors import Interrupted, InvalidArgument
 
 NSEC_PER_SEC: Final = 1_000_000_000
 
@@ -182,8 +183,16 @@ def now() -> int:
 
 
 def deadline_after(timeout: float | None) -> int | None:
-    """The moment ``timeout`` seconds from now, in ns; None for ever."""
-    return None if timeout is None else runtime.now() + int(timeout * NSEC_PER_SEC)
+    """The moment ``timeout`` seconds from now, in ns; None, or infinity, for ever.
+
+    Raises:
+        InvalidArgument: NaN, which is no time.
+    """
+    if timeout is None or timeout == inf:
+        return None
+    if timeout != timeout:
+        raise InvalidArgument("timeout: NaN is no time; pass seconds, or None for ever", timeout)
+    return runtime.now() + int(max(timeout, 0) * NSEC_PER_SEC)
 
 
 def start(name: str, target: Callable[[], None]) -> Thread:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 
 
-def report(error: Exception, where: str) -> None:
+def report(error: BaseException, where: str) -> None:
     """Hand an exception that has no caller to ``sys.unraisablehook``.
 
     Only the interpreter can make the hook's argument. It does so for a weak reference's callback that raises.
