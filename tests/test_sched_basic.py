@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from dataclasses import dataclass
 
 import pytest
@@ -136,10 +137,14 @@ def test_credits_are_never_exceeded(seed: int) -> None:
 
 def test_credits_above_the_limit_are_cut_down() -> None:
     with mock_setup(0, credit_limit=5) as mock, Entity(mock.scheduler) as entity:
+        job = MockJob(entity, credits=6, duration=0)
+        with pytest.raises(RuntimeWarning, match="cut down"), warnings.catch_warnings(action="error"):
+            job.arm()
+        assert (job.state, job.credits) == (JobState.INITIALISED, 6)
         with pytest.warns(RuntimeWarning, match="cut down to it, 5"):
-            job = MockJob(entity, credits=6)
+            job.arm()
         assert job.credits == 5
-        job.cleanup()
+        job.push()
 
 
 # -- the fences

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -11,7 +13,7 @@ from gpuvm.sched import Entity, Job, Scheduler, SchedulerBackend
 from gpuvm.sync.fence import Fence, fence_context_alloc, stub_fence
 from gpuvm.testing import Interleaving
 from gpuvm.testing.mock_device import MockJob
-from mock_jobs import mock_setup, push
+from mock_jobs import Setup, mock_setup, push
 from suite import scaled
 
 SEEDS = range(scaled(4, 60))
@@ -158,13 +160,20 @@ def test_bug_58_within_an_entity(seed: int) -> None:
         mock.advance()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_on_one_ring_a_job_waits_only_until_the_other_is_on_it(seed: int) -> None:
+@contextmanager
+def two_on_one_ring(seed: int) -> Iterator[tuple[Setup, Entity, Entity]]:
+    """Two entities; what the hardware is given it does in order."""
     with (
         mock_setup(seed, in_order=True) as mock,
         Entity(mock.scheduler) as one,
         Entity(mock.scheduler) as other,
     ):
+        yield mock, one, other
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_on_one_ring_a_job_waits_only_until_the_other_is_on_it(seed: int) -> None:
+    with two_on_one_ring(seed) as (mock, one, other):
         gate = Fence(fence_context_alloc(), 1)
         first = push(one, "first", after=[gate])
         second = push(other, "second", after=[first.finished])
@@ -180,11 +189,7 @@ def test_on_one_ring_a_job_waits_only_until_the_other_is_on_it(seed: int) -> Non
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_dont_pipeline(seed: int) -> None:
-    with (
-        mock_setup(seed, in_order=True) as mock,
-        Entity(mock.scheduler) as one,
-        Entity(mock.scheduler) as other,
-    ):
+    with two_on_one_ring(seed) as (mock, one, other):
         first = MockJob(one, "first")
         first.arm()
         first.finished.dont_pipeline = True
@@ -217,11 +222,7 @@ def test_another_schedulers_job_is_waited_for(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_pipelined_job_that_needs_no_hardware_is_not_done_before_the_other(seed: int) -> None:
-    with (
-        mock_setup(seed, in_order=True) as mock,
-        Entity(mock.scheduler) as one,
-        Entity(mock.scheduler) as other,
-    ):
+    with two_on_one_ring(seed) as (mock, one, other):
         other.guilty = True
         first = push(one, "first")
         second = push(other, "second", after=[first.finished])
@@ -235,11 +236,7 @@ def test_pipelined_job_that_needs_no_hardware_is_not_done_before_the_other(seed:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_pipelined_job_that_is_killed_waits_for_the_other(seed: int) -> None:
-    with (
-        mock_setup(seed, in_order=True) as mock,
-        Entity(mock.scheduler) as one,
-        Entity(mock.scheduler) as other,
-    ):
+    with two_on_one_ring(seed) as (mock, one, other):
         gate = Fence(fence_context_alloc(), 1)
         first = push(one, "first")
         second = push(other, "second", after=[first.finished, gate])

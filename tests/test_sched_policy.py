@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from gpuvm.errors import InvalidArgument
 from gpuvm.sched import Entity, Policy, Priority, Scheduler
 from gpuvm.sync.fence import Fence, fence_context_alloc
-from gpuvm.testing.mock_device import MockJob
+from gpuvm.testing import Interleaving, sample
+from gpuvm.testing.mock_device import MockDevice, MockJob
 from mock_jobs import MS, Setup, mock_setup, push
 from suite import scaled
 
@@ -217,10 +220,63 @@ def test_a_job_made_for_a_scheduler_with_more_credits() -> None:
     ):
         job = MockJob(entity, credits=8, duration=0)
         entity.modify_schedulers(small)
-        job.arm()
+        with pytest.warns(RuntimeWarning, match="cut down to it, 2"):
+            job.arm()
         job.push()
         assert job.finished.wait()
         assert job.credits == 2
+
+
+def test_credits_count_where_the_job_runs() -> None:
+    """A scheduler with fewer credits, which the entity could have gone to, does not matter."""
+    with (
+        mock_setup(0, credit_limit=8) as mock,
+        Scheduler(mock.device, name="small", credit_limit=2) as small,
+        Entity(mock.scheduler, small) as entity,
+        Entity(small) as other,
+    ):
+        other_job = push(other)
+        first = push(entity, credits=5)
+        second = push(entity, credits=5)
+        mock.settle()
+        assert (first.credits, mock.scheduler.statistics().credits_used) == (5, 5)
+        assert not second.scheduled.signalled
+        mock.advance(2)
+        mock.advance()
+        assert other_job.finished.signalled
+
+
+def test_modify_schedulers_while_another_thread_arms() -> None:
+    """Wherever the entity goes, that scheduler knows it."""
+
+    def scenario(run: Interleaving) -> Callable[[], None]:
+        device = MockDevice()
+        schedulers = [Scheduler(device, name=name, credit_limit=1) for name in ("before", "old", "new")]
+        before, old, new = schedulers
+        entity, busy = Entity(before, old), Entity(before)
+        running = push(busy)  # so that old is the better choice
+        running.scheduled.wait()
+        job = MockJob(entity)
+        run.spawn(job.arm)
+        run.spawn(entity.modify_schedulers, new)
+
+        def check() -> None:
+            entity.check()
+            assert entity in entity.scheduler.entities
+            job.push()
+            device.advance(1)
+            job.scheduled.wait()
+            device.advance(1)
+            entity.destroy()
+            busy.destroy()
+            for scheduler in schedulers:
+                scheduler.check()
+                assert not scheduler.entities
+                scheduler.fini()
+
+        return check
+
+    sample(scenario, range(scaled(300, 5000)))
 
 
 def test_a_scheduler_that_has_ended_is_refused() -> None:

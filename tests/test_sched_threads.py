@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from random import Random
-from threading import Thread
 
 import pytest
 
+from contention import in_real_threads
 from gpuvm.errors import LockdepError, NotFound
 from gpuvm.sched import Entity, Job, Scheduler, SchedulerBackend
 from gpuvm.sync.fence import Fence, fence_context_alloc
@@ -22,32 +21,6 @@ from suite import scaled
 
 PRODUCERS = 4
 JOBS = scaled(100, 3000)
-
-
-@pytest.fixture(autouse=True)
-def _switch_often() -> Iterator[None]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
-
-
-def in_threads(work: list[Callable[[], None]]) -> None:
-    failures: list[BaseException] = []
-
-    def attempt(call: Callable[[], None]) -> None:
-        try:
-            call()
-        except BaseException as failure:
-            failures.append(failure)
-
-    threads = [Thread(target=attempt, args=(call,), daemon=True) for call in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 @pytest.mark.parametrize("in_order", [False, True])
@@ -76,7 +49,7 @@ def test_many_threads(in_order: bool) -> None:
                     if number == 0:
                         entities[0].kill()
 
-        in_threads([partial(produce, number) for number in range(PRODUCERS)])
+        in_real_threads(PRODUCERS, produce)
         for entity in entities:
             entity.destroy(60)
         scheduler.fini()
@@ -112,7 +85,7 @@ def test_hardware_that_is_done_in_another_thread() -> None:
                 if waiting and not ended:
                     waiting[0].scheduled.wait(0.001)
 
-        in_threads([produce, execute])
+        in_real_threads(2, lambda number: (produce, execute)[number]())
         assert {job.finished.wait(60) for job in jobs} == {True}
 
 

@@ -5,11 +5,12 @@
 - ``job``         ``Job``: dependencies, arm, push
 - ``backend``     ``SchedulerBackend``: what a driver brings
 - ``run_queue``   whose turn it is: priorities and policies
+- ``arguments``   what is looked at before any thread begins
 - ``worker``      the thread that runs jobs and frees them
 - ``watchdog``    the thread that finds those that hang
 - ``doorbell``    how the two are woken
 - ``dependency``  fences to wait for, the latest of each context
-- ``fence``       the fence that a job is done
+- ``fence``       the fences of a job
 
 Locks, outermost first: whatever the caller holds, the worker's ``sched_run`` or ``sched_free``, what a
 callback takes. ``run_queue.guard`` is inside of everything and nothing is taken under it.

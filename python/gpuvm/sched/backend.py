@@ -34,7 +34,8 @@ class SchedulerBackend(ABC, Generic[J]):
     for are not signalled. So none may lock a reservation, wait for a fence of somebody else, or make the core
     allocate; the validator sees to it. What needs more belongs into a thread of the driver's.
 
-    What a callback raises besides the errors listed has no caller; it goes to ``sys.unraisablehook``.
+    What a callback raises besides the errors listed has no caller; it goes to ``sys.unraisablehook``, be it
+    ``SystemExit``. Only what ends the program passes through ``cancel_job`` to the caller of ``fini``.
 
     Source: ``struct drm_sched_backend_ops``.
     """
@@ -56,7 +57,9 @@ class SchedulerBackend(ABC, Generic[J]):
     def prepare_job(self, job: J) -> Fence | None:
         """One more fence that the job must wait for; None if there is none. Called until it returns None.
 
-        It is called once all dependencies are signalled. Not for jobs that were killed.
+        It is called once all dependencies are signalled. Not for jobs that were killed. A fence of this job
+        or of a later one of its entity would never be signalled: that is a bug, which is told, and not
+        waited for.
         """
         return None
 
@@ -72,8 +75,8 @@ class SchedulerBackend(ABC, Generic[J]):
     def cancel_job(self, job: J) -> None:
         """The scheduler ends: signal the hardware's fence, with an error, e.g. ``ECANCELED``. Do not free.
 
-        Called in the thread that called ``fini``, for the youngest job first. A fence left unsignalled is not
-        waited for: the job is done with ``ECANCELED``. A backend without it can only end with nothing
+        Called by ``fini``, in the thread of its caller, for the youngest job first. A fence left unsignalled
+        is not waited for: the job is done with ``ECANCELED``. A backend without it can only end with nothing
         running.
         """
         raise NotImplementedError
@@ -84,7 +87,8 @@ class SchedulerBackend(ABC, Generic[J]):
 
 def overrides(backend: SchedulerBackend[Any], callback: str) -> bool:
     """True if the driver brought this callback."""
-    return getattr(type(backend), callback) is not getattr(SchedulerBackend, callback)
+    own = getattr(backend, callback)
+    return getattr(own, "__func__", own) is not getattr(SchedulerBackend, callback)
 
 
 def call(callback: Callable[[Any], T], job: Job) -> T:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from gpuvm.errors import InvalidArgument
 from gpuvm.sync.fence import Fence
+
+if TYPE_CHECKING:
+    from gpuvm.sched.job import Job
 
 
 class Dependencies:
@@ -38,3 +44,18 @@ class Dependencies:
     def all_signalled(self) -> bool:
         """True if there is nothing left to wait for."""
         return all(fence.signalled for fence in self._latest.values())
+
+
+def require_dependency(fence: object, job: Job) -> Fence:
+    """What ``prepare_job`` answered, if it is a fence that can be signalled before the job is run."""
+    if not isinstance(fence, Fence):
+        raise TypeError(f"prepare_job returned {fence!r}; return a Fence, or None if there is nothing more")
+    first = job._finished.seqno
+    if fence.context in (job._scheduled.context, job._finished.context) and fence.seqno >= first:
+        raise InvalidArgument(
+            f"prepare_job: {fence!r} is of this job or of a later one, which wait for it; return None if "
+            "there is nothing more",
+            fence.seqno,
+            first,
+        )
+    return fence

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import errno
+import warnings
 from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from gpuvm.errors import Busy, CheckFailed, InvalidArgument
-from gpuvm.sched.fence import FinishedFence
-from gpuvm.sched.job import ARMED, KILLED, QUEUED, Job
+from gpuvm.errors import Busy, CheckFailed, InvalidArgument, NotFound
+from gpuvm.sched.arguments import require_priority
+from gpuvm.sched.fence import FinishedFence, JobFence
+from gpuvm.sched.job import ARMED, INITIALISED, KILLED, QUEUED, Job, JobState
 from gpuvm.sched.run_queue import Priority, guard
+from gpuvm.sched.scheduler import PATIENCE, Scheduler
 from gpuvm.sync import task
 from gpuvm.sync.fence import Fence, fence_context_alloc
-
-if TYPE_CHECKING:
-    from gpuvm.sched.scheduler import Scheduler
-
-PATIENCE = 1.0
-"""Seconds for which ``destroy`` waits before it kills (``MAX_WAIT_SCHED_ENTITY_Q_EMPTY``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +44,9 @@ class Entity:
     one with the fewest jobs.
 
     ``with Entity(scheduler) as entity:`` destroys it at the end; if by an exception, kills what is left at
-    once.
+    once, jobs that are armed and not pushed too.
 
-    Locking: none, any thread.
+    Locking: none, any thread. Not in signal handlers and finalizers.
 
     Args:
         schedulers: whom its jobs may go to, at least one.
@@ -61,7 +58,7 @@ class Entity:
             that it hangs the hardware. They go through ``run_job`` all the same.
 
     Raises:
-        InvalidArgument: no scheduler, one that has ended, or no priority.
+        InvalidArgument: no scheduler, something else, one that has ended, or no priority.
 
     Source: ``drm_sched_entity_init``.
     """
@@ -77,7 +74,6 @@ class Entity:
         "_seqno",
         "_turns",
         "context",
-        "credit_limit",
         "guilty",
         "last_scheduled",
         "name",
@@ -85,7 +81,6 @@ class Entity:
     )
 
     def __init__(self, *schedulers: Scheduler, priority: Priority = Priority.NORMAL, name: str = "") -> None:
-        _require_schedulers("Entity", schedulers)
         self.context = fence_context_alloc(2)
         """Of the jobs' ``scheduled`` fences; the ``finished`` ones have the next."""
         self.name = name or f"entity-{self.context}"
@@ -96,11 +91,7 @@ class Entity:
         """Jobs in the order in which they were armed, until they are taken out to be run, or killed."""
         self.last_scheduled: Fence | None = None
         """``finished`` of the job that was taken out last, for the next to wait for if it is killed."""
-        self.credit_limit = min(scheduler.credit_limit for scheduler in schedulers)
-        """The largest that a job may be, wherever it goes."""
-        self._priority: Priority = _require_priority("Entity", priority)
-        self._schedulers = schedulers
-        self._scheduler = schedulers[0]
+        self._priority: Priority = require_priority("Entity", priority)
         self._seqno = 0
         self._key = 0
         """Under which it stands in the run queue."""
@@ -108,13 +99,10 @@ class Entity:
         """It stands in the run queue: its first job is pushed and, as far as anybody knows, may be run."""
         self._latest: Fence | None = None
         """``scheduled`` of the job that was armed last."""
-        try:
-            for scheduler in schedulers:
-                scheduler._register(self)
-        except InvalidArgument:
-            for scheduler in schedulers:
-                scheduler._forget(self)
-            raise
+        _require_schedulers("Entity", schedulers)
+        self._schedulers = schedulers
+        self._scheduler = schedulers[0]
+        self._join("Entity", schedulers)
 
     # -- where its jobs go
 
@@ -125,7 +113,7 @@ class Entity:
 
     @priority.setter
     def priority(self, priority: Priority) -> None:
-        priority = _require_priority("priority", priority)
+        priority = require_priority("priority", priority)
         with guard:
             if self._turns:
                 self._leave_run_queue()
@@ -149,42 +137,55 @@ class Entity:
 
         Jobs armed before stay where they are, and the next ones follow them until all of them are done.
 
-        Locking: calls of this and of ``destroy`` exclude each other.
-
         Raises:
-            InvalidArgument: none, or one that has ended. Nothing changes.
+            InvalidArgument: none, something else, or one that has ended. Nothing changes.
+            NotFound: the entity was killed. Nothing changes.
 
         Source: ``drm_sched_entity_modify_sched``.
         """
         _require_schedulers("modify_schedulers", schedulers)
-        before, self._schedulers = self._schedulers, schedulers
-        try:
-            for scheduler in schedulers:
-                scheduler._register(self)
-        except InvalidArgument:
-            self._schedulers = before
-            self._take_leave_of(schedulers)
-            raise
-        self.credit_limit = min(scheduler.credit_limit for scheduler in schedulers)
+        before = self._join("modify_schedulers", schedulers)
         self._choose_scheduler()
         self._take_leave_of(before)
 
+    def _join(self, call: str, schedulers: tuple[Scheduler, ...]) -> tuple[Scheduler, ...]:
+        """Have it known to these, to choose among them, and return those before; or change nothing."""
+        with guard:
+            before, stopped = self._schedulers, self.stopped
+            ended = [scheduler for scheduler in schedulers if scheduler._ending or scheduler._worker.closing]
+            if not (stopped or ended):
+                self._schedulers = schedulers
+                for scheduler in schedulers:
+                    scheduler._entities[self] = None
+        if stopped:
+            raise NotFound(f"{call}: {self!r} was killed; make a new entity", self)
+        if ended:
+            raise InvalidArgument(f"{call}: {ended[0]!r} has ended; name others", ended[0])
+        return before
+
     def _choose_scheduler(self) -> None:
         """If idle, go to the scheduler with the fewest jobs (``drm_sched_entity_select_rq``)."""
-        best = min(self._schedulers, key=_load)
-        with guard:
-            before = self._scheduler
-            last = self.last_scheduled
-            if best is before or self._queue or not (last is None or last.signalled):
-                return
-            self._scheduler = best
-        self._take_leave_of((before,))
+        while True:
+            schedulers = self._schedulers
+            best = min(schedulers, key=_load)
+            if task.preempt is not None:
+                task.preempt()
+            with guard:
+                before, last = self._scheduler, self.last_scheduled
+                current = self._schedulers is schedulers  # or they were modified, and it is forgotten at best
+                if current:
+                    if best is before or self._queue or not (last is None or last.signalled):
+                        return
+                    self._scheduler = best
+            if current:
+                return self._take_leave_of((before,))
 
     def _take_leave_of(self, schedulers: tuple[Scheduler, ...]) -> None:
         """Of those that its jobs do not go to any more."""
-        for scheduler in schedulers:
-            if scheduler not in self._schedulers and scheduler is not self._scheduler:
-                scheduler._forget(self)
+        with guard:
+            for scheduler in schedulers:
+                if scheduler not in self._schedulers and scheduler is not self._scheduler:
+                    scheduler._entities.pop(self, None)
 
     # -- its jobs
 
@@ -193,18 +194,25 @@ class Entity:
         """True if no job waits to be run."""
         return not self._queue
 
-    def _enqueue(self, job: Job, scheduled: Fence, finished: FinishedFence) -> bool:
-        """Arm the job: give it and its fences their place. False if the entity was killed."""
+    def _enqueue(self, job: Job, scheduled: JobFence, finished: FinishedFence) -> bool:
+        """Arm the job: give it and its fences their place. False if it was killed, or the job is armed."""
         if len(self._schedulers) > 1 or self._schedulers[0] is not self._scheduler:
             self._choose_scheduler()
+        if job.credits > (limit := self._scheduler.credit_limit):
+            warnings.warn(
+                f"arm: {job.credits} credits are more than the scheduler's limit and cut down to it, {limit}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         with guard:
-            if self.stopped:
+            if self.stopped or job._state is not INITIALISED:
                 return False
             self._seqno = scheduled.seqno = finished.seqno = self._seqno + 1
-            self._latest = scheduled
+            self._latest = job._scheduled = scheduled
+            job._finished = finished
             worker = finished.worker = job._worker = self._scheduler._worker
             worker.outstanding += 1
-            if job.credits > worker.credit_limit:  # it was made before the schedulers were modified
+            if job.credits > worker.credit_limit:  # perhaps of yet another scheduler, just now
                 job.credits = worker.credit_limit
             job._ready = job._dependencies is None and worker.prepare is None
             job._state = ARMED
@@ -237,9 +245,11 @@ class Entity:
 
         Raises:
             Interrupted: ``interruptible``, and the task was interrupted.
+            InvalidArgument: called by the worker, which would have to give the jobs to the hardware.
 
         Source: ``drm_sched_entity_flush``.
         """
+        self._scheduler._refuse_worker("flush")
         latest = self._latest
         return self.stopped or latest is None or latest.wait(timeout, interruptible=interruptible)
 
@@ -254,23 +264,27 @@ class Entity:
 
         Source: ``drm_sched_entity_kill``.
         """
+        self._kill(QUEUED)
+
+    def _kill(self, *states: JobState) -> None:
         with guard:
             self.stopped = True
             if self._turns:
                 self._leave_run_queue()
-        self._kill_queued()
-        self._scheduler._worker.wait_for_callback_of(self)
+            worker = self._scheduler._worker
+        self._kill_queued(*states)
+        worker.wait_for_callback_of(self)
 
-    def _kill_queued(self) -> None:
-        """Take the pushed jobs out, up to the first that is only armed. The entity is stopped."""
-        worker = self._scheduler._worker
+    def _kill_queued(self, *states: JobState) -> None:
+        """Take the jobs out, up to the first that is in none of these states. The entity is stopped."""
         while True:
             if task.preempt is not None:
                 task.preempt()
             with guard:
-                if not self._queue or self._queue[0]._state is not QUEUED:
+                if not self._queue or self._queue[0]._state not in states:
                     return
                 job = self._queue.popleft()
+                worker = job._worker
                 job._state = KILLED
                 job._error, job._ended = errno.ESRCH, True
                 job._previous = self.last_scheduled
@@ -286,6 +300,7 @@ class Entity:
 
         Raises:
             Busy: a job is armed and not pushed. It is killed already; push the job and destroy it again.
+            InvalidArgument: called by the worker, which may ``kill``.
 
         Source: ``drm_sched_entity_destroy``, ``drm_sched_entity_fini``.
         """
@@ -297,8 +312,13 @@ class Entity:
                 len(self._queue),
                 0,
             )
-        for scheduler in {*self._schedulers, self._scheduler}:
-            scheduler._forget(self)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Take leave of the schedulers."""
+        with guard:
+            for scheduler in (*self._schedulers, self._scheduler):
+                scheduler._entities.pop(self, None)
 
     def __enter__(self) -> Self:
         return self
@@ -306,7 +326,11 @@ class Entity:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.destroy(PATIENCE if error is None else 0)
+        if error is None:
+            self.destroy()
+            return
+        self._kill(QUEUED, ARMED)  # nobody will push what is armed
+        self._leave()
 
     # -- looking
 
@@ -356,13 +380,11 @@ class Entity:
 def _require_schedulers(call: str, schedulers: tuple[Scheduler, ...]) -> None:
     if not schedulers:
         raise InvalidArgument(f"{call}: no scheduler; name at least one", 0, 1)
-
-
-def _require_priority(call: str, priority: int) -> Priority:
-    try:
-        return Priority(priority)
-    except ValueError:
-        raise InvalidArgument(f"{call}: {priority!r} is no priority", priority, tuple(Priority)) from None
+    for scheduler in schedulers:
+        if not isinstance(scheduler, Scheduler):
+            raise InvalidArgument(
+                f"{call}: {scheduler!r} is no scheduler; pass Schedulers, an argument for each", scheduler
+            )
 
 
 def _load(scheduler: Scheduler) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from gpuvm.errors import Busy, InvalidArgument, NotFound
 from gpuvm.sched.dependency import Dependencies
-from gpuvm.sched.fence import FinishedFence
+from gpuvm.sched.fence import FinishedFence, JobFence
 from gpuvm.sched.run_queue import guard
 from gpuvm.sync import task
 from gpuvm.sync.fence import Fence
@@ -77,16 +76,16 @@ class Job:
 
     Args:
         entity: whose job it is.
-        credits: how much of the scheduler's limit it takes while it runs, at least 1. More than the limit of
-            one of the entity's schedulers is cut down to it, with a ``RuntimeWarning``.
+        credits: how much of the scheduler's limit it takes while it runs, at least 1. ``arm`` cuts it down to
+            the limit.
 
     Attributes:
         parent: the hardware's fence. While the scheduler is stopped, a driver that gave the job to the
             hardware again sets the new one here.
 
     Raises:
-        InvalidArgument: ``credits`` is less than 1.
         NotFound: the entity was killed.
+        InvalidArgument: ``credits`` is less than 1, or no int.
 
     Source: ``drm_sched_job_init``.
     """
@@ -112,7 +111,7 @@ class Job:
     )
 
     _worker: Worker
-    _scheduled: Fence
+    _scheduled: JobFence
     _finished: FinishedFence
     _ready: bool
     """Nothing is left of the dependencies."""
@@ -120,18 +119,10 @@ class Job:
     """When it was pushed, compared with other jobs."""
 
     def __init__(self, entity: Entity, credits: int = 1) -> None:
-        if credits < 1:
-            raise InvalidArgument(f"Job: credits is {credits}; a job takes at least 1", credits, 1)
         if entity.stopped:
             raise NotFound(f"Job: {entity!r} was killed and takes no more jobs; make a new entity", entity)
-        if credits > entity.credit_limit:
-            warnings.warn(
-                f"Job: {credits} credits are more than the scheduler's limit and cut down to it, "
-                f"{entity.credit_limit}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            credits = entity.credit_limit
+        if credits != 1:
+            _require_credits(credits)
         self.entity = entity
         self.credits = credits
         self.parent: Fence | None = None
@@ -184,19 +175,25 @@ class Job:
 
     # -- making
 
-    def add_dependency(self, fence: Fence) -> None:
+    def add_dependency(self, fence: Fence | None) -> None:
         """Do not run before ``fence`` is signalled. Its error does not keep the job from being run.
+
+        None is nothing to wait for, as what a sync object without a fence answers.
 
         Of each context only the latest is kept, and none that is signalled. To wait for a reservation, add
         what it answers for the usage in question; for a sync object, the fence of the point.
 
         Raises:
             Busy: the job is armed.
-            InvalidArgument: it was cleaned up.
+            InvalidArgument: it was cleaned up; or that is no fence.
 
         Source: ``drm_sched_job_add_dependency``.
         """
         self._require_unarmed("add_dependency")
+        if fence is None:
+            return
+        if not isinstance(fence, Fence):
+            raise InvalidArgument(f"add_dependency: {fence!r} is no fence; pass a Fence, or None", fence)
         if self._dependencies is None:
             self._dependencies = Dependencies()
         self._dependencies.add(fence)
@@ -204,7 +201,8 @@ class Job:
     def arm(self) -> None:
         """Make the fences and take the next place in the entity's queue: the point of no return.
 
-        An entity of several schedulers that is idle chooses the one with the fewest jobs now.
+        An entity of several schedulers that is idle chooses the one with the fewest jobs now. Credits above
+        the limit of the one chosen are cut down to it, with a ``RuntimeWarning``.
 
         Raises:
             Busy: it is armed already.
@@ -218,11 +216,12 @@ class Job:
         if task.preempt is not None:
             task.preempt()
         entity = self.entity
-        scheduled = self._scheduled = Fence(entity.context, 0, driver="sched", timeline=entity.name)
-        finished = self._finished = FinishedFence(entity.context + 1, 0, driver="sched", timeline=entity.name)
+        scheduled = JobFence(entity.context, 0, driver="sched", timeline=entity.name)
+        finished = FinishedFence(entity.context + 1, 0, driver="sched", timeline=entity.name)
         finished.scheduled = scheduled
         finished.parent = None
         if not entity._enqueue(self, scheduled, finished):
+            self._require_unarmed("arm")
             raise NotFound(f"arm: {entity!r} was killed and takes no more jobs; clean the job up", entity)
 
     def push(self) -> None:
@@ -230,26 +229,29 @@ class Job:
 
         Raises:
             InvalidArgument: it is not armed.
-            Busy: it was pushed before.
+            Busy: it was pushed before, or an exception ended its entity's ``with`` block and killed it.
 
         Source: ``drm_sched_entity_push_job``.
         """
-        if self._state is not ARMED:
-            raise self._unpushable()
         if task.preempt is not None:
             task.preempt()
         entity = self.entity
-        stamp = self._stamp = next(_stamps)
+        stopped = first = False
         with guard:
-            self._state = QUEUED
-            stopped = entity.stopped
-            first = not stopped and entity._queue[0] is self
-            if first:
-                entity._join_run_queue(stamp)
+            armed = self._state is ARMED
+            if armed:
+                self._state = QUEUED
+                stamp = self._stamp = next(_stamps)
+                stopped = entity.stopped
+                first = not stopped and entity._queue[0] is self
+                if first:
+                    entity._join_run_queue(stamp)
+        if not armed:
+            raise self._unpushable()
         if first:
             self._worker.bell.ring()
         elif stopped:
-            entity._kill_queued()
+            entity._kill_queued(QUEUED)
 
     def cleanup(self) -> None:
         """Give it up instead of arming it.
@@ -290,6 +292,9 @@ class Job:
     def _unpushable(self) -> Busy | InvalidArgument:
         if self._state is INITIALISED or self._state is CLEANED_UP:
             return InvalidArgument(f"push: {self!r} is not armed; arm() it before", self._state, ARMED)
+        if not hasattr(self, "_stamp"):
+            problem = "was killed before it was pushed, when an exception ended its entity's with block"
+            return Busy(f"push: {self!r} {problem}", self._state, ARMED)
         return Busy(f"push: {self!r} was pushed before; a job is pushed once", self._state, ARMED)
 
     def statistics(self) -> JobStatistics:
@@ -308,3 +313,8 @@ class Job:
         armed = self._state is not INITIALISED and self._state is not CLEANED_UP
         number = f" #{self._finished.seqno}" if armed else ""
         return f'<{type(self).__name__}{number} of entity "{self.entity.name}", {self._state.value}>'
+
+
+def _require_credits(credits: object) -> None:
+    if not isinstance(credits, int) or credits < 1:
+        raise InvalidArgument(f"Job: credits is {credits!r}; pass an int, at least 1", credits, 1)

@@ -2,8 +2,9 @@
 
 They are guarded by ``guard``, together with the entities' queues and the worker's books: an entity can change
 its scheduler and its priority, and with one guard for all there is no order to keep. It is held for a few
-steps. Nothing is allocated meanwhile that could start the garbage collector, since a finalizer may call
-anything.
+steps. Python runs a signal's handler between any two of these, and sometimes finalizers, in the thread that
+holds it: so neither may call a scheduler, an entity or a job. They may use fences, whose callbacks here do
+without the guard.
 """
 
 from __future__ import annotations

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from gpuvm.errors import Busy, CheckFailed, InvalidArgument
+from gpuvm.errors import Busy, CheckFailed, GpuvmError, InvalidArgument
+from gpuvm.sched.arguments import require_backend, require_credit_limit, require_policy, require_timeout
 from gpuvm.sched.backend import SchedulerBackend, call, overrides
 from gpuvm.sched.job import KILLED, RUNNING, Job
 from gpuvm.sched.run_queue import Policy, guard
 from gpuvm.sched.watchdog import Watchdog
 from gpuvm.sched.worker import Worker
 from gpuvm.sync import task
-from gpuvm.sync.fence import MAX_ERRNO
+from gpuvm.sync.fence import MAX_ERRNO, Fence
 from gpuvm.sync.unraisable import report
 
 if TYPE_CHECKING:
     from gpuvm.sched.entity import Entity
+
+PATIENCE = 1.0
+"""Seconds for which ``Entity.destroy`` waits before it kills (``MAX_WAIT_SCHED_ENTITY_Q_EMPTY``), and after
+which a ``with`` block that an exception ends gives up."""
 
 SHOWN = 8
 """How many entities or jobs an error lists before it says how many more there are."""
@@ -49,7 +55,8 @@ class Scheduler:
     """Gives jobs of entities to one piece of hardware, by priority, as far as credits allow.
 
     It has a thread that runs and frees jobs, and with a ``timeout`` another one for those that hang.
-    ``with`` ends it, see ``fini``.
+    ``with`` ends it, see ``fini``, for as long as that takes. If an exception ends the block, that gives up
+    after a second, and notes on the exception what is left.
 
     Entities with a higher priority come first, strictly. Within one, ``policy`` decides. The first job that
     could be run but for lack of credits keeps all others waiting.
@@ -60,7 +67,8 @@ class Scheduler:
     ``dont_pipeline``. With more than one queue behind ``run_job`` that would be wrong. The kernel takes it
     for granted.
 
-    Locking: none, any thread, if no callback is named.
+    Locking: none, any thread, if no callback is named. Not in signal handlers and finalizers. Calls of
+    ``stop``, ``start`` and ``fini`` exclude each other, but for those in ``timedout_job``.
 
     Args:
         backend: the driver's callbacks.
@@ -72,7 +80,8 @@ class Scheduler:
         in_order: the hardware is one ring.
 
     Raises:
-        InvalidArgument: ``credit_limit`` is less than 1, ``timeout`` is not positive, or nobody handles it.
+        InvalidArgument: ``backend`` or ``policy`` is none; ``credit_limit`` is less than 1, or no int;
+            ``timeout`` is not positive and finite, or nobody handles it.
 
     Source: ``drm_sched_init``.
     """
@@ -87,12 +96,11 @@ class Scheduler:
         policy: Policy = Policy.FIFO,
         in_order: bool = False,
     ) -> None:
-        if credit_limit < 1:
-            raise InvalidArgument(
-                f"Scheduler: credit_limit is {credit_limit}; nothing would ever be run", credit_limit, 1
-            )
+        require_backend(backend)
+        require_credit_limit(credit_limit)
+        require_policy(policy)
         if timeout is not None:
-            _require_timeout(timeout, backend)
+            require_timeout(timeout, backend)
         self.name = name
         self.credit_limit = credit_limit
         self.timeout = timeout
@@ -100,7 +108,9 @@ class Scheduler:
         self.in_order = in_order
         self._backend = backend
         self._entities: dict[Entity, None] = {}
-        self._detached: list[Job] = []
+        self._ending = False
+        """``fini`` has been called, and has not failed; under ``guard``."""
+        self._detached: deque[Job] = deque()
         """Jobs whose hardware's fences ``stop`` took away."""
         self._worker = Worker(backend, name, credit_limit, policy, in_order)
         if timeout is not None:
@@ -174,7 +184,8 @@ class Scheduler:
         or else ``ECANCELED``.
 
         Raises:
-            InvalidArgument: it is not stopped; or ``error`` is no errno.
+            InvalidArgument: it is not stopped; ``error`` is no errno; or a job's ``parent`` no fence. Nothing
+                changes.
 
         Source: ``drm_sched_start``.
         """
@@ -183,9 +194,13 @@ class Scheduler:
         worker = self._worker
         if not worker.paused:
             raise InvalidArgument(f"start: {self!r} is not stopped")
-        detached, self._detached = self._detached, []
-        for job in detached:
-            self._reattach(job, error)
+        for job in self._detached:
+            if not (job.parent is None or isinstance(job.parent, Fence)):
+                raise InvalidArgument(
+                    f"start: the parent of {job!r} is {job.parent!r}; set the hardware's new Fence, or None",
+                    job.parent,
+                )
+        self._reattach_all(error)
         now = task.now()
         with guard:
             worker.oldest_since = now
@@ -194,35 +209,56 @@ class Scheduler:
         if worker.watchdog is not None:
             worker.watchdog.bell.ring()
 
-    def _reattach(self, job: Job, error: int) -> None:
-        """Wait for the job's new fence, or declare it lost."""
-        parent = job.parent
-        if parent is None:
-            self._worker.end(job, error or job._finished.error or errno.ECANCELED)
-            return
-        job._finished.follow(parent)
-        if not parent.add_callback(job._hardware_done):
-            self._worker.end(job, parent.error or error)
+    def _reattach_all(self, error: int) -> None:
+        """Wait for the jobs' new fences; declare those without one lost."""
+        while self._detached:
+            job = self._detached.popleft()
+            if job.parent is None:
+                self._worker.end(job, error or job._finished.error or errno.ECANCELED)
+            else:
+                self._worker.follow(job, job.parent, error)
 
     # -- ending
 
-    def fini(self) -> None:
+    def fini(self, timeout: float | None = None) -> None:
         """Cancel what runs, free what is left, and end the threads. The entities must be gone.
 
-        Waits for the jobs of killed entities, and so for their dependencies.
+        Waits for the jobs of killed entities, and so for their dependencies, whoever has to signal them. End
+        those first whom they come from: of two schedulers, the one for whose jobs the other's wait.
+
+        Args:
+            timeout: how long to wait for these jobs, in seconds; None for ever. It cuts no callback short.
 
         Raises:
             Busy: entities are left; or jobs are running and the backend has no ``cancel_job``. Nothing
-                changes.
+                changes. Or the time was up: what ran is cancelled, no entity can join any more, and the
+                jobs that were killed still wait. Signal the fences that are named and call it again.
             InvalidArgument: it has ended already; or called by one of its own threads, which would wait for
                 itself.
 
         Source: ``drm_sched_fini``.
         """
         self._refuse_worker("fini")
-        worker, watchdog = self._worker, self._worker.watchdog
+        watchdog = self._worker.watchdog
         if watchdog is not None and watchdog.is_current():
             raise InvalidArgument("fini: called in timedout_job, for whose end it would wait")
+        deadline = task.deadline_after(timeout)
+        with guard:
+            ending, entities = self._ending, len(self._entities)
+            self._ending = ending or not entities
+        if ending:
+            raise InvalidArgument(f"fini: {self!r} has ended already, or another thread is ending it")
+        if entities:
+            raise Busy(f"fini: {_shown(self.entities)} still at {self!r}; destroy them before", entities, 0)
+        try:
+            self._end(deadline)
+        except BaseException:
+            self._ending = False
+            raise
+
+    def _end(self, deadline: int | None) -> None:
+        worker, watchdog = self._worker, self._worker.watchdog
+        worker.wait_for_run_job()  # then it is known of each job whether the hardware has it
         running = [job for job in self.in_flight if not job._ended]
         if running and not overrides(self._backend, "cancel_job"):
             raise Busy(
@@ -231,37 +267,48 @@ class Scheduler:
                 len(running),
                 0,
             )
-        with guard:
-            closing, entities = worker.closing, len(self._entities)
-            worker.closing = closing or not entities
-        if closing:
-            raise InvalidArgument(f"fini: {self!r} has ended already")
-        if entities:
-            raise Busy(f"fini: {_shown(self.entities)} still at {self!r}; destroy them before", entities, 0)
+        worker.closing = True
         if watchdog is not None:
             watchdog.end()
         self._cancel_all()
         worker.paused = False
         worker.bell.ring()
+        if not worker.ended.wait_until(deadline):
+            raise self._time_is_up()
         worker.join()
 
     def _cancel_all(self) -> None:
         """Have the driver cancel all jobs that run, and end those that it leaves."""
-        with self._worker.free_lock:  # so that none is freed while it is cancelled
-            for job in reversed(self.in_flight):
-                if not job._ended:
-                    self._cancel(job)
-        detached, self._detached = self._detached, []
-        for job in detached:
-            job.parent = None
-            self._reattach(job, 0)
+        try:
+            with self._worker.free_lock:  # so that none is freed while it is cancelled
+                for job in reversed(self.in_flight):
+                    if not job._ended:
+                        self._cancel(job)
+        finally:
+            for job in self._detached:
+                job.parent = None
+            self._reattach_all(0)
 
     def _cancel(self, job: Job) -> None:
         try:
             call(self._backend.cancel_job, job)
         except Exception as error:
             report(error, f"cancel_job of {job!r}")
-        self._detach(job)
+        finally:
+            self._detach(job)
+
+    def _time_is_up(self) -> Busy:
+        """What ``fini`` still waits for: not for fences of its own jobs, which wait themselves."""
+        worker = self._worker
+        with guard:
+            left = [*worker.in_flight, *worker.killed]
+        own = {job._finished for job in left}
+        waits = {job: fence for job in left if (fence := job._waits_for) is not None and fence not in own}
+        what = "; ".join(f"{job!r} waits for {fence!r}" for job, fence in list(waits.items())[:SHOWN])
+        return Busy(
+            f"fini: time is up, and {what or 'a callback has not returned'}; see to it and call fini again",
+            tuple(waits.values()),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -269,29 +316,21 @@ class Scheduler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.fini()
+        if error is None:
+            self.fini()
+            return
+        try:
+            self.fini(PATIENCE)
+        except GpuvmError as left:
+            error.add_note(f"  at the end of the with block: {left}")
 
-    # -- entities come and go
-
-    def _register(self, entity: Entity) -> None:
-        with guard:
-            closing = self._worker.closing
-            if not closing:
-                self._entities[entity] = None
-        if closing:
-            raise InvalidArgument(f"Entity: {self!r} has ended", self)
-
-    def _forget(self, entity: Entity) -> None:
-        with guard:
-            self._entities.pop(entity, None)
+    # -- the rest
 
     def _refuse_worker(self, call: str) -> None:
         if self._worker.is_current():
             raise InvalidArgument(
-                f"{call}: called in a callback of the worker, for whose end it would wait; use another thread"
+                f"{call}: called in a callback of the worker, for which it would wait; use another thread"
             )
-
-    # -- the rest
 
     def check(self) -> None:
         """Verify that every job is in one place, that credits add up, and that fences fit the jobs. Any time.
@@ -351,16 +390,6 @@ class Scheduler:
 
     def __repr__(self) -> str:
         return f'<Scheduler "{self.name}">'
-
-
-def _require_timeout(timeout: float, backend: SchedulerBackend[Any]) -> None:
-    if timeout <= 0:
-        raise InvalidArgument(f"Scheduler: timeout is {timeout} s; pass a positive one, or None", timeout, 0)
-    if not overrides(backend, "timedout_job"):
-        raise InvalidArgument(
-            f"Scheduler: with a timeout of {timeout} s, {type(backend).__name__} needs a timedout_job",
-            timeout,
-        )
 
 
 def _shown(left: tuple[object, ...] | list[Job]) -> str:

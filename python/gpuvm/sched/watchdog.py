@@ -107,7 +107,7 @@ class Watchdog:
         status = TimeoutStatus.RESET
         try:
             status = _require_status(call(self._backend.timedout_job, job))
-        except Exception as error:
+        except BaseException as error:
             report(error, f"timedout_job of {job!r}")
         self.timeouts += 1
         self.false_alarms += status is TimeoutStatus.NO_HANG

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gpuvm.errors import GpuvmError
 from gpuvm.sched.backend import SchedulerBackend, call, overrides
-from gpuvm.sched.dependency import Dependencies
+from gpuvm.sched.dependency import Dependencies, require_dependency
 from gpuvm.sched.doorbell import Doorbell
 from gpuvm.sched.fence import FinishedFence
 from gpuvm.sched.job import FREED, KILLED, QUEUED, RUNNING, Job
 from gpuvm.sched.run_queue import Policy, RunQueue, guard
 from gpuvm.sync import lockdep, task
-from gpuvm.sync.fence import Fence
+from gpuvm.sync.fence import MAX_ERRNO, Fence, fence_context_alloc
 from gpuvm.sync.mutex import Mutex
 from gpuvm.sync.unraisable import report
 
@@ -84,6 +84,8 @@ class Worker:
         """Notes: jobs whose dependencies are to be looked at again."""
         self.bell = Doorbell()
         """Rung by whoever left a note."""
+        self.ended = Fence(fence_context_alloc(), 1, driver="sched", timeline=f"{name} worker")
+        """Signalled when the thread has nothing left to do."""
         self._ident = 0
         self._thread = task.start(f"{name} worker", self._run)
 
@@ -108,6 +110,18 @@ class Worker:
         else:
             self.look_again(job)
 
+    def follow(self, job: Job, fence: Fence, error: int = 0) -> None:
+        """Wait for the hardware's fence, or end the job if that is signalled; ``error``: if it has none."""
+        try:
+            job._finished.follow(fence)
+            waits = fence.add_callback(job._hardware_done)
+        except BaseException as failure:  # of the fence's hooks
+            self.end(job, errno.EIO)
+            self._keep_running(failure, f"{fence!r} of {job!r}")
+            return
+        if not waits:
+            self.end(job, fence.error or error)
+
     def _complete(self, job: Job) -> None:
         """Signal what others wait for, and have the job freed."""
         finished = job._finished
@@ -115,9 +129,20 @@ class Worker:
             finished.set_error(job._error)
         job._previous = None
         finished.worker = finished.parent = None
-        finished.signal()
-        self.done.append(job)
-        self.bell.ring()
+        try:
+            finished.announce()
+        except BaseException as error:  # a callback ends the program
+            self._keep_running(error, f"callback of {finished!r}")
+        finally:
+            self.done.append(job)
+            self.bell.ring()
+
+    def _keep_running(self, error: BaseException, where: str) -> None:
+        """Tell what was raised, and go on; but only the worker outlives what ends the program."""
+        # What unwinds the threads of a test ends the worker when it goes to sleep.
+        if not (isinstance(error, Exception) or self.is_current()):
+            raise error
+        report(error, where)
 
     def is_current(self) -> bool:
         """True in the worker's own thread, that is, in most callbacks."""
@@ -125,17 +150,18 @@ class Worker:
 
     def wait_for_callback_of(self, entity: Entity) -> None:
         """Sleep while ``prepare_job`` or ``run_job`` has a job of this entity in hand."""
-        with guard:
-            job = self.handling
-            busy = job is not None and job.entity is entity
-        if busy and not self.is_current():
-            with self.run_lock:
-                pass
+        job = self.handling
+        if job is not None and job.entity is entity and not self.is_current():
+            self.wait_for_run_job()
+
+    def wait_for_run_job(self) -> None:
+        """Sleep until it has returned, and what it answered is noted."""
+        with self.run_lock:
+            pass
 
     def quiesce(self) -> None:
         """Sleep until the callbacks that the worker was in have returned. It is paused."""
-        with self.run_lock:
-            pass
+        self.wait_for_run_job()
         with self.free_lock:
             pass
 
@@ -147,15 +173,18 @@ class Worker:
 
     def _run(self) -> None:
         self._ident = get_ident()
-        while True:
-            self.bell.clear()
-            if self.done:
-                self._free_done()
-            if self._step():
-                continue
-            if self.closing and not self.outstanding:
-                return
-            self.bell.sleep()
+        try:
+            while True:
+                self.bell.clear()
+                if self.done:
+                    self._free_done()
+                if self._step():
+                    continue
+                if self.closing and not self.outstanding:
+                    return
+                self.bell.sleep()
+        finally:
+            self.ended.signal()
 
     def _step(self) -> bool:
         """Run one job, or find out that it must wait; False if there is nothing to do."""
@@ -222,8 +251,11 @@ class Worker:
             fence = job._waits_for = self._next_dependency(job)
             if fence is None:
                 return True
-            if fence.add_callback(job._dependency_signalled):
-                return False
+            try:
+                if fence.add_callback(job._dependency_signalled):
+                    return False
+            except BaseException as error:  # a hook of whoever made it
+                report(error, f"{fence!r}, for which {job!r} waits")
 
     def _next_dependency(self, job: Job) -> Fence | None:
         """Before it runs, its dependencies. Before it ends, what was pipelined too, and the job before."""
@@ -258,8 +290,8 @@ class Worker:
             return None
         try:
             fence = call(self.prepare, job)
-            return None if fence is None else self._pipelined(job, fence)
-        except Exception as error:
+            return None if fence is None else self._pipelined(job, require_dependency(fence, job))
+        except BaseException as error:
             report(error, f"prepare_job of {job!r}")
             return None
 
@@ -289,7 +321,10 @@ class Worker:
                     job.entity._join_run_queue(job._stamp)
         if nothing_left and not queued:
             if job._state is KILLED:
-                job._scheduled.signal()
+                try:
+                    job._scheduled.announce()
+                except BaseException as failure:
+                    report(failure, f"callback of {job._scheduled!r}")
             self._complete(job)
 
     # -- running
@@ -306,20 +341,21 @@ class Worker:
                 fence = None
                 raise TypeError("run_job must return the hardware's fence, or None if the job is done")
         except GpuvmError as refusal:
-            error = refusal.errno or errno.EIO
-        except Exception as failure:
+            number = refusal.errno
+            error = number if number is not None and 0 < number <= MAX_ERRNO else errno.EIO
+        except BaseException as failure:
             error = errno.EIO
             report(failure, f"run_job of {job!r}")
-        self.handling = None
-        if fence is None:
-            job._scheduled.signal()
-            self.end(job, error)
-            return
         job.parent = fence
-        finished.follow(fence)
-        job._scheduled.signal()
-        if not fence.add_callback(job._hardware_done):
-            self.end(job, fence.error)
+        try:
+            job._scheduled.announce()
+        except BaseException as failure:
+            report(failure, f"callback of {job._scheduled!r}")
+        if fence is None:
+            self.end(job, error)
+        else:
+            self.follow(job, fence)
+        self.handling = None  # only now, as who waits for it relies on what was noted
 
     # -- freeing
 
@@ -346,7 +382,7 @@ class Worker:
             self.freed += 1
         try:
             call(self.free_job, job)
-        except Exception as error:
+        except BaseException as error:
             report(error, f"free_job of {job!r}")
 
     def _leave_flight(self, job: Job) -> None:

@@ -16,7 +16,7 @@ from gpuvm.errors import CheckFailed, InvalidArgument
 from gpuvm.sched import Entity, Job, SchedulerBackend, TimeoutStatus
 from gpuvm.sched.doorbell import Doorbell
 from gpuvm.sync import task
-from gpuvm.sync.fence import Fence, fence_context_alloc
+from gpuvm.sync.fence import MAX_ERRNO, Fence, fence_context_alloc
 
 
 class MockJob(Job):
@@ -26,10 +26,14 @@ class MockJob(Job):
         entity: whose job it is.
         name: what the device's log calls it.
         duration: how long it takes, in ns of ``task.now``, from when the one before it on its queue is
-            done. 0: it is done at once. None: it takes until ``advance``.
+            done. 0: it is done at once. None: it takes until ``advance``. (Nanoseconds, as all of this clock;
+            the scheduler's ``timeout`` is in seconds.)
         queue: of the device, which executes it.
         credits: of the scheduler.
         false_alarm: whether the device will find, the first time that it times out, that nothing is wrong.
+
+    Raises:
+        InvalidArgument: ``duration`` is negative, or no int; or a device of the entity has no such queue.
     """
 
     __slots__ = ("duration", "ends", "false_alarm", "hardware_fence", "name", "order", "queue")
@@ -45,6 +49,13 @@ class MockJob(Job):
         false_alarm: bool = False,
     ) -> None:
         super().__init__(entity, credits)
+        if not (duration is None or _is_count(duration)):
+            raise InvalidArgument(
+                f"MockJob: duration is {duration!r}; pass ns as an int, at least 0, or None", duration, 0
+            )
+        for scheduler in entity.schedulers:
+            if isinstance(scheduler._backend, MockDevice):
+                scheduler._backend._require_queue("MockJob", queue)
         self.name = name
         self.duration = duration
         self.queue = queue
@@ -84,8 +95,8 @@ class MockDevice(SchedulerBackend[MockJob]):
     """
 
     def __init__(self, queues: int = 1) -> None:
-        if queues < 1:
-            raise InvalidArgument(f"MockDevice: {queues} queues; it needs at least 1", queues, 1)
+        if not _is_count(queues) or queues < 1:
+            raise InvalidArgument(f"MockDevice: {queues!r} queues; it needs at least 1", queues, 1)
         self.log: list[tuple[str, str]] = []
         self._context = fence_context_alloc(queues)
         self._queues: list[deque[MockJob]] = [deque() for _ in range(queues)]
@@ -102,7 +113,12 @@ class MockDevice(SchedulerBackend[MockJob]):
     # -- callbacks of the scheduler
 
     def run_job(self, job: MockJob) -> Fence | None:
-        """Queue it, unless it has an error already."""
+        """Queue it, unless it has an error already.
+
+        Raises:
+            InvalidArgument: there is no such queue; the entity came from another device.
+        """
+        self._require_queue("run_job", job.queue)
         if job.finished.error:
             self.log.append(("skip", job.name))
             return None
@@ -130,13 +146,13 @@ class MockDevice(SchedulerBackend[MockJob]):
         if job.false_alarm:
             job.false_alarm = False
             return TimeoutStatus.NO_HANG
-        self.abort(job, errno.ETIMEDOUT)
+        self._abort(job, errno.ETIMEDOUT)
         return TimeoutStatus.RESET
 
     def cancel_job(self, job: MockJob) -> None:
         """End it with ``ECANCELED``."""
         self.log.append(("cancel", job.name))
-        self.abort(job, errno.ECANCELED)
+        self._abort(job, errno.ECANCELED)
 
     def free_job(self, job: MockJob) -> None:
         """Note it."""
@@ -148,10 +164,16 @@ class MockDevice(SchedulerBackend[MockJob]):
         """End the next ``count`` jobs, always the one of all queues' first that was submitted first.
 
         Returns:
-            How many there were.
+            How many there were. Jobs that were pushed just now may not be here yet; sleep until they are
+            ``scheduled``.
+
+        Raises:
+            InvalidArgument: ``count`` is negative, or no int.
 
         Source: ``drm_mock_sched_advance``.
         """
+        if not _is_count(count):
+            raise InvalidArgument(f"advance: {count!r} jobs; pass an int, at least 0", count, 0)
         ended = 0
         with self._guard:
             while ended < count:
@@ -164,7 +186,20 @@ class MockDevice(SchedulerBackend[MockJob]):
         return ended
 
     def abort(self, job: MockJob, error: int) -> None:
-        """End this job with an error, unless it is done."""
+        """End this job with an error, a positive errno, unless it is done.
+
+        Raises:
+            InvalidArgument: that is no errno; or the job was not given to the device.
+        """
+        if not 0 < error <= MAX_ERRNO:
+            raise InvalidArgument(f"abort: {error} is no errno; pass a positive one", error, MAX_ERRNO)
+        if not job.order and job.statistics().finished_at is None:
+            raise InvalidArgument(
+                f"abort: {job!r} was not given to the device; sleep until it is scheduled, then abort it", job
+            )
+        self._abort(job, error)
+
+    def _abort(self, job: MockJob, error: int) -> None:
         with self._guard:
             if job in self._queues[job.queue]:
                 self._end(job, error)
@@ -204,8 +239,13 @@ class MockDevice(SchedulerBackend[MockJob]):
             if self._signalling:
                 return  # so that fences of one queue are signalled in order
             self._signalling = True
-        while (done := self._take_done()) is not None:
-            self._signal(*done)
+        try:
+            while (done := self._take_done()) is not None:
+                self._signal(*done)
+        except BaseException:  # a callback ends the program; others may still signal what is left
+            with self._guard:
+                self._signalling = False
+            raise
 
     def _take_done(self) -> tuple[MockJob, int] | None:
         with self._guard:
@@ -217,10 +257,18 @@ class MockDevice(SchedulerBackend[MockJob]):
     def _signal(self, job: MockJob, error: int) -> None:
         self.log.append(("done", job.name))
         fence, job.hardware_fence = job.hardware_fence, None
-        if fence is not None:
+        if fence is not None and not fence.signalled:  # or somebody else was faster
             if error:
                 fence.set_error(error)
             fence.signal()
+
+    def _require_queue(self, call: str, queue: int) -> None:
+        if not _is_count(queue) or queue >= len(self._queues):
+            raise InvalidArgument(
+                f"{call}: queue is {queue!r}; the device has {len(self._queues)}, counted from 0",
+                queue,
+                len(self._queues) - 1,
+            )
 
     def _next_due(self) -> MockJob | None:
         """The job whose time will be up first; under the guard."""
@@ -272,6 +320,10 @@ class MockDevice(SchedulerBackend[MockJob]):
     def statistics(self) -> MockDeviceStatistics:
         """How much it got, and what of this is left."""
         return MockDeviceStatistics(self._submitted, sum(map(len, self._queues)))
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int) and number >= 0
 
 
 def _begin(job: MockJob, now: int) -> None:
