@@ -142,7 +142,7 @@ class Mutex:
             self._queue.append(queued)
             if self._token.pop(None, False):  # only now: whoever frees it later sees us in the queue
                 self._queue.remove(queued)
-                self._holder = queued.holder
+                self._own(queued.holder)
                 return
             self._contended += 1
         self._sleep(queued, interruptible)
@@ -160,6 +160,10 @@ class Mutex:
                 self._pass_on()
             raise
 
+    def _own(self, holder: object) -> None:
+        """It is held by ``holder``, whose the token is."""
+        self._holder = holder
+
     def _disown(self) -> None:
         """Nobody holds it, although the token is still ours."""
         self._holder = None
@@ -172,7 +176,7 @@ class Mutex:
                 self._token[None] = True
                 return
             first = self._queue.pop(0)
-            self._holder = first.holder
+            self._own(first.holder)
         first.waiter.wake()
 
     def _pick_up(self) -> None:

@@ -151,6 +151,12 @@ class WwMutex(Mutex):
     def _already_locked(self, ticket: AcquireContext) -> NoReturn:
         raise AlreadyLocked(f'lock: {ticket!r} holds "{self.name}" already', value=self)
 
+    def _own(self, holder: object) -> None:
+        # Passed on, no look at the queue: who is behind is younger and, with wait-die, holds nothing.
+        self._holder = holder
+        if isinstance(holder, AcquireContext):
+            holder.acquired += 1
+
     def _disown(self) -> None:
         holder = self._holder
         self._holder = None
@@ -203,8 +209,7 @@ class WwMutex(Mutex):
             if got or not welcome:
                 self._queue.remove(queued)
             if got:
-                self._holder = ticket
-                ticket.acquired += 1
+                self._own(ticket)
                 self._meet_holder(killed)
             elif welcome:
                 self._contended += 1
@@ -224,18 +229,6 @@ class WwMutex(Mutex):
             killed, ticket.killed = ticket.killed, False
         if killed:
             raise self._contended_for(ticket)
-
-    def _pass_on(self) -> None:
-        with self._guard:
-            self._disown()
-            if not self._queue:
-                self._token[None] = True
-                return
-            first = self._queue.pop(0)
-            self._holder = first.holder
-            if isinstance(first.holder, AcquireContext):
-                first.holder.acquired += 1  # who is behind it is younger and, with wait-die, holds nothing
-        first.waiter.wake()
 
     def _must_give_way(self, ticket: AcquireContext) -> bool:
         if not ticket.acquired:
