@@ -1,0 +1,1 @@
+"""Formats of page tables: data for a walker that knows none of them."""
