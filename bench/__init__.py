@@ -1,7 +1,8 @@
 """The benchmark of gpuvm: ``python -m bench.run`` in the root of the repository.
 
-It has two parts. ``locking``, with locks, fences and jobs, is a package of its own. The files here measure
-mappings, one subject a file, in the order the data flows:
+It has three parts. ``locking``, with locks, fences and jobs, and ``paging``, with page tables and memory,
+are packages made of ``sampling``. The files here measure mappings, one subject a file, in the order the data
+flows:
 
 - ``layouts``        the records that go in and come out
 - ``workload``       random address spaces and the requests made of them
@@ -15,7 +16,7 @@ mappings, one subject a file, in the order the data flows:
 - ``memory``         bytes a mapping, each in a process of its own
 - ``report``         the tables
 
-For both parts:
+For all parts:
 
 - ``machine``        on what it was measured
 - ``targets``        what was to be reached

@@ -12,14 +12,15 @@ from typing import Any
 
 from bench import report, targets
 from bench.contenders import REGISTRY, available, contender_class
-from bench.locking import measure as locking_measure
-from bench.locking import report as locking_report
-from bench.locking import selfcheck as locking_selfcheck
-from bench.locking.cases import TABLES
+from bench.locking import cases as locking
 from bench.machine import Machine, machine
 from bench.measure import Result, measure
 from bench.memory import ORDERS, Memory, measure_memory
 from bench.page import renew_blocks
+from bench.sampling import measure as sampling
+from bench.sampling import report as sampling_report
+from bench.sampling import selfcheck as sampling_selfcheck
+from bench.sampling.case import Table
 from bench.selfcheck import Disagreement, self_check
 
 MAPPINGS = "mappings"
@@ -94,16 +95,18 @@ def _mappings(args: argparse.Namespace, names: list[str], repeats: int, on: Mach
     return Part(report.markdown(done), report.as_json(done))
 
 
-def _locking(args: argparse.Namespace, repeats: int, on: Machine) -> Part:
-    checked = locking_selfcheck.self_check(TABLES)
-    _say(f"self-check: {checked:,} fences, turns and jobs are as they should be")
-    results: list[locking_measure.Result] = []
-    for table in TABLES:
-        results += locking_measure.measure(
-            table, repeats=repeats, share=QUICK_SHARE if args.quick else 1, progress=_say
-        )
-    done = locking_report.Report(on, TABLES, repeats, results, checked)
-    return Part(locking_report.markdown(done), locking_report.as_json(done))
+def _sampled(
+    tables: tuple[Table, ...], things: str, args: argparse.Namespace, repeats: int, on: Machine
+) -> Part:
+    """A part that is made of cases; `things` are what its contenders' checks count."""
+    checked = sampling_selfcheck.self_check(tables)
+    _say(f"self-check: {checked:,} {things} are as they should be")
+    results: list[sampling.Result] = []
+    for table in tables:
+        share = QUICK_SHARE if args.quick else 1
+        results += sampling.measure(table, repeats=repeats, share=share, progress=_say)
+    done = sampling_report.Report(on, tables, repeats, results, checked, things)
+    return Part(sampling_report.markdown(done), sampling_report.as_json(done))
 
 
 def _contenders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[str]:
@@ -127,14 +130,14 @@ def main(argv: list[str] | None = None) -> int:
     if args.write and (args.quick or args.sizes or args.contenders or args.no_memory):
         parser.error("--write publishes the numbers: it needs the whole run, all contenders and sizes")
     repeats = args.repeats or (QUICK_REPEATS if args.quick else REPEATS)
-    names = [] if args.part == LOCKING else _contenders(parser, args)
+    names = _contenders(parser, args) if args.part in (None, MAPPINGS) else []
     parts: dict[str, Part] = {}
     on = machine(quick=args.quick)
     try:
-        if args.part != LOCKING:
+        if args.part in (None, MAPPINGS):
             parts[MAPPINGS] = _mappings(args, names, repeats, on)
-        if args.part != MAPPINGS:
-            parts[LOCKING] = _locking(args, repeats, on)
+        if args.part in (None, LOCKING):
+            parts[LOCKING] = _sampled(locking.TABLES, "fences, turns and jobs", args, repeats, on)
     except Disagreement as problem:
         print(f"no numbers: the contenders do not do the same work: {problem}", file=sys.stderr)
         return 1

@@ -9,10 +9,21 @@ def time_cell(ns: float | None) -> str:
     """Three digits and a unit; a dash where nothing was measured."""
     if ns is None:
         return "-"
+    if ns < 10:
+        return f"{ns:.2f} ns"
     for limit, divisor, unit in ((1e4, 1.0, "ns"), (1e7, 1e3, "µs"), (float("inf"), 1e6, "ms")):
         if ns < limit:
             value = ns / divisor
             return f"{value:,.0f} {unit}" if value >= 100 or unit == "ns" else f"{value:.1f} {unit}"
+    return "-"
+
+
+def rate_cell(ns: float) -> str:
+    """How many units there are in a second."""
+    rate = 1e9 / ns
+    for limit, divisor, unit in ((1e4, 1.0, ""), (1e7, 1e3, " k"), (float("inf"), 1e6, " M")):
+        if rate < limit:
+            return f"{rate / divisor:,.0f}{unit}"
     return "-"
 
 
@@ -29,8 +40,8 @@ def verdict_cell(value: float | None, limit: float | None, unit: str) -> str:
     if limit is None:
         return ""
     if value is None:
-        return f"< {limit:,.0f} {unit}: not measured"
-    return f"< {limit:,.0f} {unit}: {'met' if value < limit else '**not met**'}"
+        return f"< {limit:g} {unit}: not measured"
+    return f"< {limit:g} {unit}: {'met' if value < limit else '**not met**'}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

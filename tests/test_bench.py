@@ -18,13 +18,14 @@ from bench.cases import CASES  # noqa: E402
 from bench.contender import Contender  # noqa: E402
 from bench.contenders import REGISTRY, available, contender_class  # noqa: E402
 from bench.layouts import Records  # noqa: E402
-from bench.locking import selfcheck as locking_selfcheck  # noqa: E402
-from bench.locking.cases import TABLES, Case, Table  # noqa: E402
+from bench.locking.cases import TABLES  # noqa: E402
 from bench.locking.commit import Buffer, ExecCommit, Plain, SortedLocks  # noqa: E402
-from bench.locking.contender import Contender as LockingContender  # noqa: E402
-from bench.locking.contender import Job  # noqa: E402
 from bench.locking.jobs import QueueJobs  # noqa: E402
 from bench.memory import measure_memory  # noqa: E402
+from bench.sampling import selfcheck as sampling_selfcheck  # noqa: E402
+from bench.sampling.case import Case, Table  # noqa: E402
+from bench.sampling.contender import Contender as Sampled  # noqa: E402
+from bench.sampling.contender import Job  # noqa: E402
 
 # The rivals in Rust are built by `make bench` only; without them the ones in Python remain.
 PRESENT = [name for name in REGISTRY if available(name)]
@@ -165,7 +166,7 @@ class Skips(QueueJobs):
         (lambda: Skips(2), "not every job ran"),
     ],
 )
-def test_who_does_not_do_the_work_is_found_out(make: Callable[[], LockingContender], words: str) -> None:
+def test_who_does_not_do_the_work_is_found_out(make: Callable[[], Sampled], words: str) -> None:
     table = Table("liar", "a table", {"liar": "liar"}, (), (Case("a case", {"liar": make}, units=100),))
     with pytest.raises(selfcheck.Disagreement, match=words):
-        locking_selfcheck.self_check([table])
+        sampling_selfcheck.self_check([table])

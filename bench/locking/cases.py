@@ -3,58 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from bench import targets
 from bench.locking.commit import ExecCommit, SortedLocks, ValidatedCommit, VmCommit
-from bench.locking.contender import Contender
 from bench.locking.jobs import ExecutorJobs, QueueJobs, SchedulerJobs
 from bench.locking.wake import EventPingPong, FencePingPong, LockPingPong
+from bench.sampling.case import Case, Table, Target
 
 SIZES = (1, 10, 100, 1000)
 THREADS = 4
 BATCH = 1000
-
-
-@dataclass(frozen=True)
-class Target:
-    """To stay below `limit` times the rival, or below `limit` ns if none is named."""
-
-    limit: float
-    rival: str | None = None
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row."""
-
-    title: str
-    contenders: Mapping[str, Callable[[], Contender]]
-    units: int
-    """Of a whole sample."""
-    step: int = 1
-    """Units are done by so many together."""
-    target: Target | None = None
-
-    def units_of(self, share: int) -> int:
-        """One `share`-th of the units of a sample."""
-        return max(self.units // share // self.step, 1) * self.step
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cases that are measured in the same way with the same contenders. Targets are the first one's."""
-
-    name: str
-    title: str
-    columns: Mapping[str, str]
-    """The title of each contender."""
-    ratios: tuple[tuple[str, str], ...]
-    """Pairs of contenders whose times are divided by each other."""
-    cases: tuple[Case, ...]
-    clock: Callable[[], int] = time.perf_counter_ns
 
 
 def _commit_units(objects: int) -> int:
@@ -73,7 +32,7 @@ def _commit(objects: int, threads: int) -> Case:
         },
         units=_commit_units(objects),
         step=threads,
-        target=Target(targets.COMMIT_RATIO, "sorted") if measured else None,
+        targets=(Target(targets.COMMIT_RATIO, "sorted"),) if measured else (),
     )
 
 
@@ -95,7 +54,7 @@ def _jobs(title: str, batch: int) -> Case:
         },
         units=5 * BATCH,
         step=batch,
-        target=Target(targets.JOB_NS),
+        targets=(Target(targets.JOB_NS),),
     )
 
 

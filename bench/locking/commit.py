@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from bench.locking.contender import Contender, Job
+from bench.sampling.contender import Contender, Job
 from bench.selfcheck import Disagreement
 from gpuvm import GpuVm
 from gpuvm.exec import Exec

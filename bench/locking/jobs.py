@@ -11,7 +11,7 @@ from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
-from bench.locking.contender import Contender, Job
+from bench.sampling.contender import Contender, Job
 from bench.selfcheck import Disagreement
 from gpuvm import sched
 from gpuvm.sync.fence import Fence, fence_context_alloc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from _thread import LockType, allocate_lock
 
-from bench.locking.contender import Contender, Job
+from bench.sampling.contender import Contender, Job
 from bench.selfcheck import Disagreement
 from gpuvm.sync.fence import Fence, fence_context_alloc
 

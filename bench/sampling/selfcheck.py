@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.locking.cases import Table
-from bench.locking.measure import run_once
+from bench.sampling.case import Table
+from bench.sampling.measure import run_once
 from bench.selfcheck import Disagreement
 
 _SHARE = 50

@@ -1,4 +1,4 @@
-"""The tables of the part on locks, fences and jobs, in Markdown, and the same as JSON."""
+"""The tables of a part that is made of cases, in Markdown, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.locking.cases import Case, Table
-from bench.locking.measure import Result
 from bench.machine import Machine
-from bench.table import ratio_cell, table, time_cell, verdict_cell
+from bench.sampling.case import Case, Table, Target
+from bench.sampling.measure import Result
+from bench.table import rate_cell, ratio_cell, table, time_cell, verdict_cell
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Report:
     repeats: int
     results: Sequence[Result]
     checked: int
+    things: str
+    """What was checked, `checked` of them."""
 
     def times(self, of: Table, case: Case) -> dict[str, float]:
         """By contender, ns."""
@@ -32,32 +34,30 @@ class Report:
 
 
 def _own(case: Case) -> str:
-    """Whose target it is: the first contender's."""
+    """Whose targets they are: the first contender's."""
     return next(iter(case.contenders))
 
 
-def _measured(case: Case, times: dict[str, float]) -> float | None:
+def _measured(case: Case, target: Target, times: dict[str, float]) -> float:
     """The value that the target limits."""
-    if case.target is None:
-        return None
     own = times[_own(case)]
-    return own if case.target.rival is None else own / times[case.target.rival]
+    return own if target.rival is None else own / times[target.rival]
 
 
-def _verdict(case: Case, times: dict[str, float]) -> str:
-    measured = _measured(case, times)
-    if case.target is None or measured is None:
-        return ""
-    if case.target.rival is not None:
-        return verdict_cell(measured, case.target.limit, "x")
-    return verdict_cell(measured / 1000, case.target.limit / 1000, "µs")
+def _verdict(of: Table, case: Case, target: Target, times: dict[str, float]) -> str:
+    measured = _measured(case, target, times)
+    if target.rival is not None:
+        return verdict_cell(measured, target.limit, f"x {of.columns[target.rival]}")
+    unit, name = (1000, "µs") if target.limit >= 1000 else (1, "ns")
+    return verdict_cell(measured / unit, target.limit / unit, name)
 
 
 def _rows(report: Report, of: Table) -> list[str]:
-    with_targets = any(case.target is not None for case in of.cases)
+    with_targets = any(case.targets for case in of.cases)
     head = [
         of.title,
         *of.columns.values(),
+        *([] if of.rate is None else [of.rate]),
         *[f"{of.columns[one]} / {of.columns[other]}" for one, other in of.ratios],
         *(["target"] if with_targets else []),
     ]
@@ -67,9 +67,14 @@ def _rows(report: Report, of: Table) -> list[str]:
         rows.append(
             [
                 case.title,
-                *[time_cell(times[name]) for name in of.columns],
-                *[ratio_cell(times[one], times[other]) for one, other in of.ratios],
-                *([_verdict(case, times)] if with_targets else []),
+                *[time_cell(times.get(name)) for name in of.columns],
+                *([] if of.rate is None else [rate_cell(times[_own(case)])]),
+                *[ratio_cell(times.get(one), times.get(other)) for one, other in of.ratios],
+                *(
+                    [", ".join(_verdict(of, case, one, times) for one in case.targets)]
+                    if with_targets
+                    else []
+                ),
             ]
         )
     return table(head, rows)
@@ -81,7 +86,7 @@ def markdown(report: Report) -> str:
         f"Machine: {report.machine.line()}.",
         "",
         f"Median of {report.repeats} repeats, contenders taking turns. Before the clock started, every "
-        f"contender did a part of every case; {report.checked:,} fences, turns and jobs were checked.",
+        f"contender did a part of every case; {report.checked:,} {report.things} were checked.",
     ]
     for of in report.tables:
         lines += ["", *_rows(report, of)]
@@ -98,11 +103,11 @@ def as_json(report: Report) -> dict[str, Any]:
             {
                 "table": of.name,
                 "case": case.title,
-                **asdict(case.target),
-                "measured": _measured(case, report.times(of, case)),
+                **asdict(target),
+                "measured": _measured(case, target, report.times(of, case)),
             }
             for of in report.tables
             for case in of.cases
-            if case.target is not None
+            for target in case.targets
         ],
     }

@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 
-from bench.locking.cases import Case, Table
-from bench.locking.contender import Contender, Job
+from bench.sampling.case import Case, Table
+from bench.sampling.contender import Contender, Job
 from bench.selfcheck import Disagreement
 from gpuvm.sync import lockdep
 
