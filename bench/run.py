@@ -17,6 +17,7 @@ from bench.machine import Machine, machine
 from bench.measure import Result, measure
 from bench.memory import ORDERS, Memory, measure_memory
 from bench.page import renew_blocks
+from bench.paging import cases as paging
 from bench.sampling import measure as sampling
 from bench.sampling import report as sampling_report
 from bench.sampling import selfcheck as sampling_selfcheck
@@ -25,7 +26,8 @@ from bench.selfcheck import Disagreement, self_check
 
 MAPPINGS = "mappings"
 LOCKING = "locking"
-PARTS = (MAPPINGS, LOCKING)
+PAGING = "paging"
+PARTS = (MAPPINGS, LOCKING, PAGING)
 
 SIZES = (1_000, 100_000, 1_000_000)
 QUICK_SIZES = (1_000, 20_000)
@@ -138,6 +140,8 @@ def main(argv: list[str] | None = None) -> int:
             parts[MAPPINGS] = _mappings(args, names, repeats, on)
         if args.part in (None, LOCKING):
             parts[LOCKING] = _sampled(locking.TABLES, "fences, turns and jobs", args, repeats, on)
+        if args.part in (None, PAGING):
+            parts[PAGING] = _sampled(paging.TABLES, "entries, pages and blocks", args, repeats, on)
     except Disagreement as problem:
         print(f"no numbers: the contenders do not do the same work: {problem}", file=sys.stderr)
         return 1

@@ -32,6 +32,8 @@ def ratio_cell(time: float | None, unit: float | None) -> str:
     if time is None or not unit:
         return "-"
     ratio = time / unit
+    if ratio < 1:
+        return f"{ratio:.2f}x"
     return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.1f}x"
 
 
@@ -40,8 +42,8 @@ def verdict_cell(value: float | None, limit: float | None, unit: str) -> str:
     if limit is None:
         return ""
     if value is None:
-        return f"< {limit:g} {unit}: not measured"
-    return f"< {limit:g} {unit}: {'met' if value < limit else '**not met**'}"
+        return f"< {limit:.3g} {unit}: not measured"
+    return f"< {limit:.3g} {unit}: {'met' if value < limit else '**not met**'}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
