@@ -21,6 +21,8 @@ ERRNO = {
     gpuvm.OutOfMemory: errno.ENOMEM,
     gpuvm.StalePlan: errno.ESTALE,
     gpuvm.Busy: errno.EBUSY,
+    gpuvm.PermissionDenied: errno.EPERM,
+    gpuvm.PageFault: errno.EFAULT,
 }
 
 

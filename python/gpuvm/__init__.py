@@ -33,6 +33,8 @@ from gpuvm.errors import (
     NotFound,
     NotSupported,
     OutOfMemory,
+    PageFault,
+    PermissionDenied,
     StalePlan,
     TimedOut,
 )
@@ -118,6 +120,8 @@ __all__ = [
     "NotSupported",
     "Op",
     "OutOfMemory",
+    "PageFault",
+    "PermissionDenied",
     "Plan",
     "Policy",
     "Prefetch",

@@ -117,6 +117,18 @@ class BadFile(GpuvmError):
     code = errno.EBADF
 
 
+class PermissionDenied(GpuvmError):
+    """It belongs to somebody else, who does not share it."""
+
+    code = errno.EPERM
+
+
+class PageFault(GpuvmError):
+    """An access through page tables met a hole or what it may not do; ``value`` is the ``Fault``."""
+
+    code = errno.EFAULT
+
+
 class NotSupported(GpuvmError):
     """The driver brought no hook for this."""
 
