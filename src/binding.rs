@@ -3,6 +3,7 @@
 //! The core knows mappings by slot and objects by record; here are the Python objects that stand for them. No
 //! Python code runs while a space is borrowed: objects that go are collected and dropped after (`Space::changing`).
 
+mod buddy;
 mod bulk;
 mod errors;
 mod gpuva;
@@ -13,6 +14,7 @@ mod lookup;
 mod methods;
 mod obtain;
 mod ops;
+mod page_table;
 mod plan;
 mod regions;
 mod room;
@@ -20,11 +22,13 @@ mod space;
 mod step;
 mod vm_bo;
 
+pub use buddy::Buddy;
 pub use bulk::Records;
 pub use errors::init;
 pub use gpuva::Gpuva;
 pub use lookup::MappingIterator;
 pub use ops::{Map, Prefetch, Remap, Unmap};
+pub use page_table::PageTable;
 pub use plan::Plan;
 pub use space::Space;
 pub use vm_bo::VmBo;

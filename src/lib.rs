@@ -4,10 +4,12 @@ mod check;
 
 mod arena;
 mod binding;
+mod buddy;
 mod bulk;
 mod gaps;
 mod memory;
 mod object;
+mod page_table;
 mod plan;
 mod processor;
 mod regions;
@@ -22,8 +24,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::binding::{
-        Gpuva, Map, MappingIterator, Plan, Prefetch, Records, Remap, Space, Unmap, VmBo, fail_allocation,
-        forbid_allocation,
+        Buddy, Gpuva, Map, MappingIterator, PageTable, Plan, Prefetch, Records, Remap, Space, Unmap, VmBo,
+        fail_allocation, forbid_allocation,
     };
 
     #[pymodule_init]

@@ -1,5 +1,6 @@
 //! Growing the core's arrays: fallible, before anything is changed, and able to fail on demand.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
 use std::collections::TryReserveError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -106,4 +107,35 @@ fn grant() -> Result<(), Refused> {
             Ok(())
         }
     }
+}
+
+/// Numbers of which 0 is all bits 0.
+///
+/// # Safety
+///
+/// Bytes that are all 0 must be a valid value of the type.
+pub unsafe trait Number: Copy {}
+
+// SAFETY: every byte pattern is a valid integer.
+unsafe impl Number for u8 {}
+// SAFETY: as above.
+unsafe impl Number for u64 {}
+
+/// `len` zeros. The system hands the memory out as it is first touched, so that a large array costs little.
+pub fn zeroed<T: Number>(len: usize) -> Result<Vec<T>, Refused> {
+    grant()?;
+    if forbidden() {
+        return Err(Refused::Forbidden);
+    }
+    let layout = Layout::array::<T>(len).map_err(|_| Refused::Exhausted)?;
+    if layout.size() == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the layout is not empty.
+    let memory = unsafe { alloc_zeroed(layout) };
+    if memory.is_null() {
+        return Err(Refused::Exhausted);
+    }
+    // SAFETY: the global allocator made `memory` for `len` elements; they are zeros, and so valid.
+    Ok(unsafe { Vec::from_raw_parts(memory.cast(), len, len) })
 }

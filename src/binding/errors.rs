@@ -23,6 +23,7 @@ pub enum Class {
     OutOfMemory,
     StalePlan,
     Busy,
+    NotSupported,
 }
 
 /// What `value` and `bound` of an error can be.
