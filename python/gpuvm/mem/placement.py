@@ -1,0 +1,83 @@
+"""Placements: where an object may lie, in the order of preference (``struct ttm_placement``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gpuvm.errors import InvalidArgument
+from gpuvm.mem.aperture import Domain
+
+PAGE: Final = 4096
+"""Bytes: sizes, addresses and windows of memory are multiples of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One domain where an object may lie, and where in it.
+
+    Args:
+        domain: a single one.
+        first: lowest physical address.
+        last: end of the window, exclusive; None: end of the memory.
+        contiguous: in one extent.
+        fallback: only for an object that has no place yet and gets none elsewhere, evicting others included.
+
+    Raises:
+        InvalidArgument: several domains or none; a window that is empty or cuts pages.
+
+    Source: ``struct ttm_place``.
+    """
+
+    domain: Domain
+    first: int = 0
+    last: int | None = None
+    contiguous: bool = False
+    fallback: bool = False
+
+    def __post_init__(self) -> None:
+        if self.domain not in tuple(Domain):
+            raise InvalidArgument(f"Place: {self.domain!r}; pass one Domain", self.domain, tuple(Domain))
+        end = self.first + PAGE if self.last is None else self.last
+        if not 0 <= self.first < end or (self.first | end) % PAGE:
+            raise InvalidArgument(
+                f"Place: window [{self.first:#x}, {end:#x}); pass whole pages of {PAGE} bytes, not none",
+                (self.first, self.last),
+                PAGE,
+            )
+
+    def window(self, size: int) -> tuple[int, int]:
+        """First address and end within a memory of ``size`` bytes."""
+        return self.first, size if self.last is None else min(self.last, size)
+
+
+Placement = tuple[Place, ...]
+"""Places in the order of preference."""
+
+CPU_PLACE: Final = Place(Domain.CPU)
+"""Where everything fits that the quota of system memory has room for."""
+
+_PREFERRED: Final = (Domain.VRAM, Domain.GART, Domain.CPU)
+_EVICTED: Final[dict[Domain, Placement]] = {
+    Domain.VRAM: (Place(Domain.GART), CPU_PLACE),
+    Domain.GART: (CPU_PLACE,),
+}
+
+
+def placement_of(domains: Domain) -> Placement:
+    """Anywhere in ``domains``: VRAM before GART before CPU, whatever is free first.
+
+    Raises:
+        InvalidArgument: no domain.
+
+    Source: ``nouveau_bo_placement_set``.
+    """
+    places = tuple(Place(domain) for domain in _PREFERRED if domain in domains)
+    if not places:
+        raise InvalidArgument(f"placement_of: {domains!r}; pass a Domain, or several of them", domains)
+    return places
+
+
+def eviction_placement(domain: Domain) -> Placement:
+    """Where an object goes that is evicted from ``domain``; nowhere from CPU (``nouveau_bo_evict_flags``)."""
+    return _EVICTED.get(domain, ())

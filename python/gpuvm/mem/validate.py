@@ -1,0 +1,92 @@
+"""Validation: having an object where it may be used (``ttm_bo_validate``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from gpuvm.errors import Busy, InvalidArgument, NoSpace, OutOfMemory
+from gpuvm.mem.eviction import Claims, Evictor, WorkingSet
+from gpuvm.mem.placement import Place, Placement
+from gpuvm.mem.residency import Residency
+from gpuvm.mem.resource import Resource
+
+if TYPE_CHECKING:
+    from gpuvm.mem.gem import GemObject
+
+
+def validate(
+    obj: GemObject,
+    placement: Placement,
+    residency: Residency,
+    evictor: Evictor,
+    *,
+    exec: WorkingSet | None,
+    interruptible: bool,
+) -> bool:
+    """Have ``obj`` in one of the places; True if it moved. See ``Device.validate``."""
+    if not placement:
+        raise InvalidArgument(f"validate: no place for {obj!r}; pass some, such as placement_of(Domain.VRAM)")
+    now = residency.where(obj)
+    if now is not None and _lies_well(now, placement, fallback=False):
+        residency.use(now, hit=now.compatible(placement[0]))
+        return False
+    if obj.pin_count:
+        raise Busy(f"validate: {obj!r} is pinned in {obj.domain.name}; unpin it first", now, placement)
+    new = _find(obj, placement, Claims(obj, exec), now, residency, evictor, interruptible)
+    if new is now:
+        residency.use(now, hit=False)
+        return False
+    evictor.move(obj, new, interruptible=interruptible)
+    residency.use(new, hit=False)
+    return True
+
+
+def _lies_well(resource: Resource, placement: Placement, *, fallback: bool) -> bool:
+    return any(place.fallback is fallback and resource.compatible(place) for place in placement)
+
+
+def _find(
+    obj: GemObject,
+    placement: Placement,
+    claims: Claims,
+    now: Resource | None,
+    residency: Residency,
+    evictor: Evictor,
+    interruptible: bool,
+) -> Resource:
+    """Memory in the first place where some is free; else where it lies; else after evicting others.
+
+    Raises:
+        NoSpace, OutOfMemory: as ``Device.validate``.
+
+    Source: ``ttm_bo_alloc_resource``.
+    """
+    places = [place for place in placement if residency.could_fit(obj.size, place)]
+    for place in places:
+        if not place.fallback:
+            new = evictor.obtain(obj, place, claims, interruptible=interruptible)
+            if new is not None:
+                return new
+    if now is not None and _lies_well(now, placement, fallback=True):
+        return now
+    for place in places:
+        new = evictor.obtain(obj, place, claims, evicting=True, interruptible=interruptible)
+        if new is not None:
+            return new
+    if places:
+        raise OutOfMemory(
+            f"validate: {obj.size:#x} bytes of {obj!r} do not fit in {_names(places)} beside what is pinned "
+            "or used with it; use less at once",
+            obj.size,
+            placement,
+        )
+    raise NoSpace(
+        f"validate: {obj.size:#x} bytes of {obj!r} never fit in {_names(placement)}; make a smaller object",
+        obj.size,
+        placement,
+    )
+
+
+def _names(places: Iterable[Place]) -> str:
+    return ", ".join(str(place.domain.name) for place in places)
