@@ -1,0 +1,344 @@
+"""PageTable: page tables in VRAM as a ``Backend``, in any format (nouveau's ``nvkm_vmm``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuvm._core import PageTable as CorePageTable
+from gpuvm.errors import CheckFailed, InvalidArgument
+from gpuvm.mem import Aperture, Extent
+from gpuvm.mmu.backend import BackendStatistics
+from gpuvm.mmu.formats.format import Format, PteFlags
+from gpuvm.mmu.tables import Missing, Supply, TableMemory, TablePool, Tables
+from gpuvm.mmu.translation import RUN, Result, Run, RunState, Sparse, Translation, runs_of
+from gpuvm.mmu.walk import Step, translate, walk
+from gpuvm.sync import lockdep
+from gpuvm.sync.mutex import Mutex
+
+_NO_FLAGS: Final = PteFlags(0)
+_RUNS_AT_A_TIME: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the tree."""
+
+    parent: int | None
+    """Position of the table above in the list; None for the root."""
+    level: int
+    """Number of its level in the format."""
+    va: int
+    """First address that it translates."""
+    addr: int
+    """Where it is in VRAM."""
+    pages: int
+    sparse: int
+    """Entries that are a piece of a sparse range."""
+    references: int
+    used: int
+    """Entries that map a page, are sparse by themselves or point to a table."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageTableStatistics(BackendStatistics):
+    """A snapshot of page tables. Sizes are bytes."""
+
+    tables: Mapping[str, int]
+    """By the name of their level."""
+    table_bytes: int
+    memory_bytes: int
+    """Table memory taken, pages that small tables share included."""
+    sparse: Mapping[int, int]
+    """Sparse entries, by shift."""
+    used: int
+    """Entries that map a page, are sparse by themselves or point to a table."""
+    waste: int
+    """Bytes of tables that hold no such entry."""
+    written_pages: int
+    """Entries written by ``map`` since the beginning."""
+    written_clears: int
+    """Pages taken away by ``unmap``."""
+    written_pointers: int
+    """Other entries written: pointers to tables that came or went, sparse entries."""
+    written_initialised: int
+    """Entries written into new tables."""
+    core_bytes: int
+    """Memory of the core."""
+
+
+class PageTable:
+    """The page tables of one address space.
+
+    What a word in VRAM is at any moment: the page, if one is mapped by this entry; else the pointer to the
+    table below, if there is one; else sparse, if a sparse range is over it; else invalid. A new table shows
+    what its entry showed before anything points to it.
+
+    The calls are those of ``Backend``. ``get`` and ``sparse`` allocate table memory while they hold no lock:
+    they ask what is missing, allocate, and look again. The GPU's TLB is not modelled here: who puts pages or
+    tables away flushes before their memory is used again.
+
+    Args:
+        format: how words look.
+        memory: where tables lie; the object is used until ``close``.
+        name: what messages and tables call it.
+
+    Raises:
+        OutOfMemory: there is no memory for the root.
+
+    Source: ``nvkm/subdev/mmu/vmm.c``.
+    """
+
+    def __init__(self, format: Format, memory: TableMemory, name: str = "page table") -> None:
+        self.format: Final = format
+        self.name: Final = name
+        self.start: Final = 0
+        self.range: Final = 1 << format.va_bits
+        self.page_shifts: Final = format.page_shifts
+        self.pages: Final[Mapping[int, frozenset[Aperture]]] = {
+            level.shift: level.pages for level in format.levels if level.pages
+        }
+        self._address_shift: Final = format.page.address_shift
+        self._words: Final[dict[tuple[int, Aperture, int, PteFlags], tuple[int, int]]] = {}
+        """Of pages that were mapped: words without an address, and where in an address there may be bits."""
+        self.counting: Final = Mutex(f"{name}: counting", lockdep.lock_class("vmm_ref"))
+        self.mapping: Final = Mutex(f"{name}: mapping", lockdep.lock_class("vmm_map"))
+        self.memory: Final = memory
+        self._pool: Final = TablePool(memory, name)
+        self._root_bytes: Final = format.levels[0].table_bytes
+        self.root: Final = self._pool.allocate(self._root_bytes)
+        """Where the root is in VRAM."""
+        try:
+            self._core: Final = CorePageTable(memory.view, format.layout(), self.root)
+        except BaseException:
+            self._pool.free(self.root, self._root_bytes)
+            raise
+
+    # -- while a bind is prepared
+
+    def get(self, addr: int, range: int, shift: int) -> None:
+        """Reference page slots, and bring the tables that are missing; see ``Backend.get``.
+
+        Raises:
+            LockdepError: in a fence-signalling section.
+        """
+
+        def get(tables: Tables) -> Missing | None:
+            with self.counting:
+                return self._core.get(addr, range, shift, tables)
+
+        if (missing := get([])) is not None:
+            self._with_tables(missing, get)
+
+    def sparse(self, addr: int, range: int, ref: bool) -> None:
+        """Make a range sparse by the largest entries that fit, or end that; see ``Backend.sparse``.
+
+        Tables are made only for its ragged edges.
+
+        Raises:
+            NotSupported: the format has no sparse entries.
+            LockdepError: with ``ref``, in a fence-signalling section.
+        """
+
+        def sparse(tables: Tables) -> Missing | None:
+            with self.counting, self.mapping:
+                return self._core.sparse_ref(addr, range, tables)
+
+        if ref:
+            if (missing := sparse([])) is not None:
+                self._with_tables(missing, sparse)
+            return
+        with self.counting, self.mapping:
+            freed = self._core.sparse_unref(addr, range)
+        self._free(freed)
+
+    def _with_tables(self, missing: Missing, call: Callable[[Tables], Missing | None]) -> None:
+        """Call with the tables that are missing, until nobody has changed what is in between."""
+        supply = Supply(self._pool)
+        try:
+            more: Missing | None = missing
+            while more is not None:
+                supply.adjust(more)
+                more = call(supply.tables)
+            supply.taken()
+        finally:
+            supply.release()
+
+    # -- in its job
+
+    def map(
+        self,
+        addr: int,
+        range: int,
+        shift: int,
+        target: Extent,
+        kind: int = 0,
+        flags: PteFlags = _NO_FLAGS,
+    ) -> None:
+        """Write the entries of pages; see ``Backend.map``. Cost: over 10^9 small pages a second."""
+        word = self._word(addr, range, shift, target, kind, flags)
+        with self.mapping:
+            self._core.map(addr, range, shift, word)
+
+    def _word(self, addr: int, range: int, shift: int, target: Extent, kind: int, flags: PteFlags) -> int:
+        """The first page's word. What it has besides the address is encoded once."""
+        if target.range != range:
+            raise InvalidArgument(
+                f"map: the target has {target.range:#x} bytes, [{addr:#x}, +{range:#x}) another number",
+                value=target.range,
+                bound=range,
+            )
+        asked = (shift, target.aperture, kind, flags)
+        known = self._words.get(asked)
+        if known is None:
+            level = self.format.level_of(shift)
+            constant = self.format.pte(level, target.aperture, 0, kind, flags)
+            mask = self.format.address_mask(level, target.aperture) << self._address_shift
+            known = self._words[asked] = (constant, mask)
+        constant, mask = known
+        if target.addr & ~mask:
+            raise InvalidArgument(
+                f"map: physical address {target.addr:#x} has bits outside {mask:#x}; it must be a "
+                "multiple of the page size, and fit the entry",
+                value=target.addr,
+                bound=mask,
+            )
+        return constant | target.addr >> self._address_shift
+
+    def unmap(self, addr: int, range: int, shift: int) -> None:
+        """Write what is below into the entries of pages; see ``Backend.unmap``."""
+        with self.mapping:
+            self._core.unmap(addr, range, shift)
+
+    # -- in cleanup
+
+    def put(self, addr: int, range: int, shift: int) -> None:
+        """Drop references of page slots, and free tables that have none left; see ``Backend.put``."""
+        with self.counting:
+            freed = self._core.put(addr, range, shift)
+        self._free(freed)
+
+    def _free(self, freed: list[tuple[int, int]]) -> None:
+        for addr, size in freed:
+            self._pool.free(addr, size)
+
+    # -- at any time
+
+    def translate(self, addr: int) -> Result:
+        """Where one address leads, read from the words as the hardware does; see ``Backend.translate``."""
+        if 0 <= addr < self.range:
+            state, number, va, _, word, page = self._core.translate(addr)
+            level = self.format.levels[number]
+            if state == RunState.VALID:
+                address, aperture, kind, flags = page
+                return Translation(
+                    addr,
+                    Aperture(aperture),
+                    address + addr - va,
+                    level.shift,
+                    kind,
+                    PteFlags(flags),
+                    level.name,
+                    word,
+                )
+            if state == RunState.SPARSE:
+                return Sparse(addr, level.shift, level.name, word)
+        return translate(self.format, self.memory.view, self.root, addr)  # it knows all about faults
+
+    def walk(self, addr: int) -> tuple[Step, ...]:
+        """Every entry that is read to translate ``addr``, decoded; ``gpuvm.mmu.walk.walk``. Locking: none."""
+        return walk(self.format, self.memory.view, self.root, addr)
+
+    def runs(self, addr: int, range: int) -> Iterator[Run]:
+        """What a range leads to; see ``Backend.runs``. Cost: O(runs) in Python."""
+        return (run for array in self.run_arrays(addr, range) for run in runs_of(array))
+
+    def run_arrays(self, addr: int, range: int) -> Iterator[NDArray[np.void]]:
+        """The same as arrays of ``translation.RUN``, each valid until the next one is asked for.
+
+        Cost: 10^9 small pages a second if they continue each other; holes cost nothing, however long.
+
+        Raises:
+            InvalidArgument: the range is empty or leaves the page tables'.
+        """
+        if not 0 <= addr < addr + range <= self.range:
+            raise InvalidArgument(
+                f"runs: [{addr:#x}, +{range:#x}) is empty or leaves [0, {self.range:#x})",
+                value=(addr, range),
+                bound=(0, self.range),
+            )
+        return self._run_arrays(addr, addr + range)
+
+    def _run_arrays(self, addr: int, end: int) -> Iterator[NDArray[np.void]]:
+        array = np.empty(_RUNS_AT_A_TIME, RUN)
+        while addr < end:
+            count, addr = self._core.runs(addr, end - addr, array)
+            yield array[:count]
+
+    # -- the whole
+
+    def tables(self) -> tuple[Table, ...]:
+        """All tables, each before those below it. O(tables). Locking: none."""
+        return tuple(
+            Table(parent, level, va, addr, *counts) for parent, level, va, addr, counts in self._core.tables()
+        )
+
+    def sparse_ranges(self) -> list[tuple[int, int]]:
+        """Sparse ranges as (address, length), in address order. Locking: none."""
+        return self._core.sparse_ranges()
+
+    def check(self) -> None:
+        """Compare every word of every table with what it should be, and every count. O(tables).
+
+        Raises:
+            CheckFailed: with the state.
+        """
+        with self.counting, self.mapping:
+            if message := self._core.check():
+                tables = "\n".join(map(str, self.tables()))
+                raise CheckFailed(f"{self.name}: {message}\nsparse: {self.sparse_ranges()}\n{tables}")
+        self._pool.check()
+
+    @property
+    def table_count(self) -> int:
+        """How many tables there are, the root among them. O(1). Locking: none, but no call under way."""
+        return self._pool.tables
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of these tables. As ``table_count``."""
+        return self._pool.table_bytes
+
+    def statistics(self) -> PageTableStatistics:
+        """Counts, of now. O(tables). Locking: none."""
+        levels, whole = self._core.statistics()
+        named = list(zip(self.format.levels, levels, strict=True))
+        table_bytes = sum(level.table_bytes * counts[0] for level, counts in named)
+        used_bytes = sum(level.entry_bytes * counts[4] for level, counts in named)
+        return PageTableStatistics(
+            name=self.name,
+            mapped={level.shift: counts[1] for level, counts in named if level.pages},
+            references=sum(counts[3] for _, counts in named),
+            sparse_bytes=whole["sparse_bytes"],
+            tables={level.name: counts[0] for level, counts in named},
+            table_bytes=table_bytes,
+            memory_bytes=self._pool.used,
+            sparse={level.shift: counts[2] for level, counts in named if level.sparse_word is not None},
+            used=sum(counts[4] for _, counts in named),
+            waste=table_bytes - used_bytes,
+            written_pages=whole["written_pages"],
+            written_clears=whole["written_clears"],
+            written_pointers=whole["written_pointers"],
+            written_initialised=whole["written_initialised"],
+            core_bytes=whole["bytes"],
+        )
+
+    def close(self) -> None:
+        """Give the root back, and let go of VRAM; see ``Backend.close``."""
+        with self.counting, self.mapping:
+            self._core.close()
+        self._pool.free(self.root, self._root_bytes)
