@@ -1,19 +1,22 @@
 //! A buddy allocator: blocks of 2^order chunks at multiples of their size, cleared and dirty ones kept apart.
 //!
 //! One byte for each chunk says which block begins there: a block's buddy and its right neighbour are one look
-//! away. Free blocks are members of a set besides, one for each kind and order. Two free buddies of one kind are
-//! always merged, unlike ones only by force (`merge`), since what comes of it is dirty.
+//! away. Free blocks are members of a set besides, one for each kind. Two free buddies of one kind are always
+//! merged, unlike ones only by force (`merge`), since what comes of it is dirty. Regions that force would make a
+//! block of are members of a third set.
 //!
-//! All memory is taken when the allocator is made and handed out by the system as it is touched; only answers grow.
+//! All memory is taken when the allocator is made, and handed out by the system as it is touched; only answers grow.
 
+mod aligned;
 mod bitmap;
 mod check;
 mod search;
+mod set;
 mod take;
 
-use bitmap::Bitmap;
+use set::BlockSet;
 
-use crate::memory::{Refused, reserve, zeroed};
+use crate::memory::{Refused, zeroed};
 
 /// 2^64 bytes in chunks of 4 KiB.
 pub const ORDERS: usize = 52;
@@ -26,8 +29,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const BOTH: [Kind; 2] = [Kind::Dirty, Kind::Cleared];
-
     pub fn of(cleared: bool) -> Self {
         if cleared { Kind::Cleared } else { Kind::Dirty }
     }
@@ -120,15 +121,6 @@ impl From<Refused> for Refusal {
     }
 }
 
-/// Free blocks of one kind.
-struct Free {
-    by_order: Vec<Bitmap>,
-    counts: [usize; ORDERS],
-    /// A bit for each order of which there are any.
-    orders: u64,
-    chunks: usize,
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     pub splits: u64,
@@ -136,27 +128,25 @@ pub struct Counters {
     /// Regions of unlike blocks that became one dirty block.
     pub forced_merges: u64,
     pub allocated_blocks: usize,
+    /// By kind.
+    pub free_chunks: [usize; 2],
 }
 
 pub struct Buddy {
     heads: Vec<u8>,
-    free: [Free; 2],
+    /// By kind.
+    free: [BlockSet; 2],
+    /// Regions that are free, but in smaller blocks since these are unlike.
+    mixed: BlockSet,
     pub counters: Counters,
 }
 
 impl Buddy {
     /// `chunks` chunks, all free and dirty: a block for each bit of the number, the largest first.
     pub fn new(chunks: usize) -> Result<Self, Refused> {
-        let sets = || -> Result<Free, Refused> {
-            let mut by_order = Vec::new();
-            reserve(&mut by_order, ORDERS)?;
-            for order in 0..=chunks.ilog2() {
-                by_order.push(Bitmap::new(chunks >> order)?);
-            }
-            Ok(Free { by_order, counts: [0; ORDERS], orders: 0, chunks: 0 })
-        };
-        let (heads, free) = (zeroed(chunks)?, [sets()?, sets()?]);
-        let mut buddy = Buddy { heads, free, counters: Counters::default() };
+        let sets = || BlockSet::new(chunks);
+        let (heads, free, mixed) = (zeroed(chunks)?, [sets()?, sets()?], sets()?);
+        let mut buddy = Buddy { heads, free, mixed, counters: Counters::default() };
         let mut chunk = 0;
         while chunk < chunks {
             let order = (chunks - chunk).ilog2();
@@ -170,8 +160,8 @@ impl Buddy {
         self.heads.len()
     }
 
-    pub fn free_chunks(&self, kind: Kind) -> usize {
-        self.free[kind as usize].chunks
+    pub fn free_chunks(&self) -> usize {
+        self.counters.free_chunks.iter().sum()
     }
 
     /// Free blocks of one kind and order.
@@ -185,8 +175,7 @@ impl Buddy {
     }
 
     pub fn bytes(&self) -> usize {
-        let sets = self.free.iter().flat_map(|free| &free.by_order).map(Bitmap::bytes);
-        self.heads.capacity() + sets.sum::<usize>()
+        self.heads.capacity() + self.free.iter().chain([&self.mixed]).map(BlockSet::bytes).sum::<usize>()
     }
 
     /// True if a run consists of whole allocated blocks.
@@ -259,24 +248,36 @@ impl Buddy {
     /// Put a block among the free ones as it is.
     #[inline]
     fn add(&mut self, block: Block) {
-        let free = &mut self.free[block.kind as usize];
-        free.by_order[block.order as usize].insert(block.chunk >> block.order);
-        free.counts[block.order as usize] += 1;
-        free.orders |= 1 << block.order;
-        free.chunks += 1 << block.order;
+        self.free[block.kind as usize].insert(block.chunk, block.order);
+        self.counters.free_chunks[block.kind as usize] += 1 << block.order;
         self.heads[block.chunk] = Head::free(block.order, block.kind);
+        let (mut chunk, mut order) = (block.chunk, block.order);
+        while self.is_whole(chunk ^ 1 << order, order) {
+            (chunk, order) = (chunk & !(1 << order), order + 1);
+            self.mixed.insert(chunk, order);
+        }
     }
 
     /// Take a block out of the free ones.
     #[inline]
     fn remove(&mut self, block: Block) {
-        let free = &mut self.free[block.kind as usize];
-        free.by_order[block.order as usize].remove(block.chunk >> block.order);
-        free.counts[block.order as usize] -= 1;
-        if free.counts[block.order as usize] == 0 {
-            free.orders &= !(1 << block.order);
-        }
-        free.chunks -= 1 << block.order;
+        self.free[block.kind as usize].remove(block.chunk, block.order);
+        self.counters.free_chunks[block.kind as usize] -= 1 << block.order;
         self.heads[block.chunk] = Head::NONE;
+        let (mut chunk, mut order) = (block.chunk, block.order);
+        while self.mixed.orders >> order > 1 {
+            (chunk, order) = (chunk & !(1 << order), order + 1);
+            if !self.mixed.contains(chunk, order) {
+                break;
+            }
+            self.mixed.remove(chunk, order);
+        }
+    }
+
+    /// True if a region is free, as one block or mixed; false if it is not all in the memory.
+    #[inline]
+    fn is_whole(&self, chunk: usize, order: u32) -> bool {
+        let head = self.heads.get(chunk).map_or(Head::NONE, |head| head & !Head::CLEARED);
+        head == Head::free(order, Kind::Dirty) || self.mixed.contains(chunk, order)
     }
 }

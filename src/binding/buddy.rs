@@ -61,20 +61,19 @@ impl Buddy {
     /// Bytes that are free, cleared or not.
     #[getter]
     fn free_bytes(&self) -> u64 {
-        self.bytes(Kind::BOTH.map(|kind| self.core.free_chunks(kind)).iter().sum())
+        self.bytes(self.core.free_chunks())
     }
 
     /// Bytes that are free and known to be zero.
     #[getter]
     fn cleared_bytes(&self) -> u64 {
-        self.bytes(self.core.free_chunks(Kind::Cleared))
+        self.bytes(self.core.counters.free_chunks[Kind::Cleared as usize])
     }
 
     /// Allocate `size` bytes, whole or nothing: runs (addr, size), blocks side by side being one run.
     ///
     /// Larger blocks come first, so that each lies at a multiple of its size in the allocation too. O(log n) a
-    /// block; a search for contiguous memory that no free block is large enough for, or for unlike blocks to be
-    /// merged, walks the blocks of the window.
+    /// block; a search for contiguous memory that no free block is large enough for walks those of the window.
     ///
     /// Args:
     ///     size: bytes, a multiple of the allocator's block.

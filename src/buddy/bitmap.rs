@@ -6,17 +6,6 @@ use crate::memory::{Refused, zeroed};
 /// 64^9 bits are more than any memory has chunks.
 const LEVELS: usize = 9;
 
-/// Bits 0, step, 2 * step and so on of a word, by log2 of the step.
-const EVERY: [u64; 7] = [
-    u64::MAX,
-    0x5555_5555_5555_5555,
-    0x1111_1111_1111_1111,
-    0x0101_0101_0101_0101,
-    0x0001_0001_0001_0001,
-    0x0000_0001_0000_0001,
-    1,
-];
-
 pub struct Bitmap {
     words: Vec<u64>,
     /// Where each level begins; level 0 has the numbers, the last one has one word.
@@ -41,9 +30,10 @@ impl Bitmap {
         self.words[self.starts[level] + index]
     }
 
+    /// True if a number is a member; any number is allowed.
     #[inline]
     pub fn contains(&self, number: usize) -> bool {
-        self.word(0, number / 64) >> (number % 64) & 1 != 0
+        number / 64 < self.starts[1] && self.word(0, number / 64) >> (number % 64) & 1 != 0
     }
 
     #[inline]
@@ -69,6 +59,11 @@ impl Bitmap {
             }
             number /= 64;
         }
+    }
+
+    /// All members, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.first(0, usize::MAX), |&last| self.first(last + 1, usize::MAX))
     }
 
     /// The lowest member in `[from, end)`.
@@ -108,40 +103,6 @@ impl Bitmap {
         None
     }
 
-    /// The lowest member in `[from, end)` that is a multiple of `step`, a power of two.
-    pub fn first_multiple(&self, from: usize, end: usize, step: usize) -> Option<usize> {
-        let mut at = from;
-        loop {
-            let base = self.first(at, end)? & !63;
-            let word = self.multiples(base, step) & above(base, at) & below(base, end);
-            if word != 0 {
-                return Some(base + lowest(word));
-            }
-            at = (base + 64).next_multiple_of(step);
-        }
-    }
-
-    /// The highest member in `[from, end)` that is a multiple of `step`, a power of two.
-    pub fn last_multiple(&self, from: usize, end: usize, step: usize) -> Option<usize> {
-        let mut at = end;
-        loop {
-            let base = self.last(from, at)? & !63;
-            let word = self.multiples(base, step) & above(base, from) & below(base, at);
-            if word != 0 {
-                return Some(base + highest(word));
-            }
-            at = if step > 64 { (base.checked_sub(1)? & !(step - 1)) + 1 } else { base };
-        }
-    }
-
-    /// The members among the 64 numbers from `base` on that are multiples of `step`.
-    fn multiples(&self, base: usize, step: usize) -> u64 {
-        if !base.is_multiple_of(step.max(64)) {
-            return 0;
-        }
-        self.word(0, base / 64) & EVERY[step.min(64).ilog2() as usize]
-    }
-
     pub fn bytes(&self) -> usize {
         self.words.capacity() * size_of::<u64>()
     }
@@ -172,14 +133,4 @@ fn lowest(word: u64) -> usize {
 #[inline]
 fn highest(word: u64) -> usize {
     63 - word.leading_zeros() as usize
-}
-
-/// Bits of the word at `base` that stand for `from` and higher; `from` may be below the word.
-fn above(base: usize, from: usize) -> u64 {
-    u64::MAX << from.saturating_sub(base)
-}
-
-/// Bits of the word at `base` that stand for less than `end`, which is behind `base`.
-fn below(base: usize, end: usize) -> u64 {
-    u64::MAX >> (64 - (end - base).min(64))
 }

@@ -1,6 +1,7 @@
 //! Every invariant of blocks, sets and counts.
 
-use super::{Buddy, Head, Kind, ORDERS};
+use super::set::BlockSet;
+use super::{Buddy, Head, ORDERS};
 use crate::ensure;
 
 impl Buddy {
@@ -19,8 +20,10 @@ impl Buddy {
             ensure!(inside.iter().all(|&head| head == Head::NONE), "{place}: another block begins inside");
             if head.is_free() {
                 let kind = block.kind as usize;
-                let set = &self.free[kind].by_order[block.order as usize];
-                ensure!(set.contains(at >> block.order), "{place}: free but not among the free blocks");
+                ensure!(
+                    self.free[kind].contains(at, block.order),
+                    "{place}: free but not among the free blocks"
+                );
                 let buddy = self.heads.get(at ^ 1 << block.order);
                 ensure!(buddy != Some(&head.0), "{place}: its buddy is free too and of the same kind");
                 counts[kind][block.order as usize] += 1;
@@ -32,23 +35,44 @@ impl Buddy {
         }
         let counted = self.counters.allocated_blocks;
         ensure!(allocated == counted, "{allocated} blocks are allocated, {counted} counted");
-        Kind::BOTH
-            .into_iter()
-            .try_for_each(|kind| self.check_free(kind, &counts[kind as usize], chunks[kind as usize]))
+        let counted = self.counters.free_chunks;
+        ensure!(chunks == counted, "{chunks:?} chunks are free (dirty, cleared), {counted:?} counted");
+        check_set(&self.free[0], &counts[0]).map_err(|message| format!("dirty blocks: {message}"))?;
+        check_set(&self.free[1], &counts[1]).map_err(|message| format!("cleared blocks: {message}"))?;
+        check_set(&self.mixed, &self.count_mixed()?).map_err(|message| format!("mixed regions: {message}"))
     }
 
-    fn check_free(&self, kind: Kind, counts: &[usize; ORDERS], chunks: usize) -> Result<(), String> {
-        let free = &self.free[kind as usize];
-        ensure!(free.chunks == chunks, "{chunks} chunks are free and {kind:?}, {} counted", free.chunks);
-        for (order, set) in free.by_order.iter().enumerate() {
-            let place = format!("free blocks of order {order}, {kind:?}");
-            let (found, counted, members) = (counts[order], free.counts[order], set.count());
-            ensure!(found == counted, "{place}: {found}, {counted} counted");
-            ensure!(found == members, "{place}: {found}, {members} in the set");
-            let marked = free.orders >> order & 1 != 0;
-            ensure!(marked == (found > 0), "{place}: {found}, marked as some: {marked}");
-            set.check().map_err(|message| format!("{place}: {message}"))?;
+    /// Mixed regions by order, each of them in the set: both halves are free, and not as one block.
+    fn count_mixed(&self) -> Result<[usize; ORDERS], String> {
+        let mut counts = [0; ORDERS];
+        for order in 1..self.mixed.by_order.len() as u32 {
+            for chunk in (0..self.chunks() >> order).map(|index| index << order) {
+                let block = Head(self.heads[chunk]);
+                let is_block = block.0 != Head::NONE && block.block(chunk).order >= order;
+                let halves = [chunk, chunk + (1 << (order - 1))];
+                let free = !is_block && halves.iter().all(|&half| self.is_whole(half, order - 1));
+                let listed = self.mixed.contains(chunk, order);
+                ensure!(
+                    free == listed,
+                    "region of order {order} at chunk {chunk}: free {free}, listed {listed}"
+                );
+                counts[order as usize] += usize::from(free);
+            }
         }
-        Ok(())
+        Ok(counts)
     }
+}
+
+/// True to its counts.
+fn check_set(set: &BlockSet, counts: &[usize; ORDERS]) -> Result<(), String> {
+    for (order, bitmap) in set.by_order.iter().enumerate() {
+        let (found, counted, members) = (counts[order], set.counts[order], bitmap.count());
+        ensure!(found == counted, "{found} of order {order}, {counted} counted");
+        ensure!(found == members, "{found} of order {order}, {members} in the set");
+        let marked = set.orders >> order & 1 != 0;
+        ensure!(marked == (found > 0), "{found} of order {order}, marked as some: {marked}");
+        let aligned = set.aligned[order].check(bitmap.iter().filter(|number| number.is_multiple_of(2)));
+        bitmap.check().and(aligned).map_err(|message| format!("order {order}: {message}"))?;
+    }
+    Ok(())
 }

@@ -1,6 +1,5 @@
 //! Looking for free memory; changes nothing.
 
-use super::bitmap::Bitmap;
 use super::{Block, Buddy, Head, Kind, Wanted};
 
 /// A place in a free block.
@@ -50,16 +49,15 @@ impl Buddy {
         (low, high): (usize, usize),
         highest: bool,
     ) -> Option<Place> {
-        let blocks = &self.free[kind as usize].by_order[order as usize];
+        let set = &self.free[kind as usize];
         let block = |index: usize| Block { chunk: index << order, order, kind };
         if order < align {
             let shift = align - order;
             let (from, end) = (low << shift, ((high - 1) << shift) + 1);
-            let step = 1 << shift;
-            let search = if highest { Bitmap::last_multiple } else { Bitmap::first_multiple };
-            let index = search(blocks, from, end, step)?;
+            let index = set.aligned[order as usize].find(from, end, shift, highest)?;
             return Some(Place { block: block(index), chunk: index << order });
         }
+        let blocks = &set.by_order[order as usize];
         let shift = order - align;
         let (from, end) = (low >> shift, ((high - 1) >> shift) + 1);
         if highest {
@@ -72,8 +70,15 @@ impl Buddy {
     }
 
     /// Where `len` chunks are free in a row, in blocks of any order and kind, beginning at a multiple of the
-    /// wanted order. Walks the blocks of the window.
+    /// wanted order; for who has found no block of the next power of two. Walks the blocks of the window.
     pub fn find_run(&self, len: usize, wanted: &Wanted) -> Option<usize> {
+        let order = len.next_power_of_two().ilog2();
+        let would_be_block = len.is_power_of_two() && order <= wanted.min_order;
+        // A run contains a free region of a quarter of the next power of two.
+        let regions = self.free.iter().fold(self.mixed.orders, |orders, free| orders | free.orders);
+        if would_be_block && self.mixed.orders >> order == 0 || regions.checked_ilog2()? + 2 < order {
+            return None;
+        }
         let align = 1 << wanted.min_order;
         let (mut at, mut run, mut best) = (self.block_at(wanted.first).0.chunk, None, None);
         while at < wanted.last {
@@ -95,29 +100,10 @@ impl Buddy {
         best
     }
 
-    /// The first region of `1 << order` chunks in `[from, last)` that is free but in smaller blocks, since they
-    /// are unlike. Walks blocks of this order and larger, and regions of smaller ones up to what is allocated.
-    pub fn find_mixed(&self, from: usize, last: usize, order: u32) -> Option<usize> {
-        let len = 1_usize << order;
-        let mut at = from.next_multiple_of(len);
-        while at + len <= last {
-            let block = self.block_at(at).0;
-            if block.order >= order {
-                at = block.end();
-            } else if self.is_free(at, at + len) {
-                return Some(at);
-            } else {
-                at += len;
-            }
-        }
-        None
-    }
-
-    /// True if all blocks from `at` up to `end` are free; blocks begin and end there.
-    fn is_free(&self, mut at: usize, end: usize) -> bool {
-        while at < end && Head(self.heads[at]).is_free() {
-            at = Head(self.heads[at]).block(at).end();
-        }
-        at >= end
+    /// The lowest region of the wanted order from `from` on that is free but not as one block.
+    pub fn find_mixed(&self, from: usize, wanted: &Wanted) -> Option<usize> {
+        let order = wanted.min_order;
+        let regions = self.mixed.by_order.get(order as usize)?;
+        regions.first(from.div_ceil(1 << order), wanted.last >> order).map(|index| index << order)
     }
 }

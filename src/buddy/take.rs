@@ -10,7 +10,7 @@ impl Buddy {
         if forbidden() {
             return Err(Refused::Forbidden.into());
         }
-        if self.free.iter().map(|free| free.chunks).sum::<usize>() < wanted.len {
+        if self.free_chunks() < wanted.len {
             return Err(Refusal::NoSpace);
         }
         reserve(runs, 1)?;
@@ -69,20 +69,15 @@ impl Buddy {
 
     /// Take `count` blocks of the wanted order that have to be merged by force first, if there are as many.
     fn take_merged(&mut self, count: usize, wanted: &Wanted, runs: &mut Vec<Run>) -> Result<(), Refusal> {
-        let (order, smaller) = (wanted.min_order, (1_u64 << wanted.min_order) - 1);
-        if self.free.iter().any(|free| free.orders & smaller == 0) {
-            return Err(Refusal::NoSpace);
-        }
-        let next =
-            |buddy: &Self, from: usize| buddy.find_mixed(from, wanted.last, order).ok_or(Refusal::NoSpace);
+        let next = |buddy: &Self, from: usize| buddy.find_mixed(from, wanted).ok_or(Refusal::NoSpace);
         let mut from = wanted.first;
         for _ in 0..count {
-            from = next(self, from)? + (1 << order);
+            from = next(self, from)? + (1 << wanted.min_order);
         }
         reserve(runs, count + 1)?;
         from = wanted.first;
         for _ in 0..count {
-            let block = self.merge(next(self, from)?, order);
+            let block = self.merge(next(self, from)?, wanted.min_order);
             push(runs, block.run());
             from = block.end();
         }

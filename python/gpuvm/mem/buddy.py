@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gpuvm._core import Buddy as CoreBuddy
+from gpuvm import _core
 from gpuvm.errors import CheckFailed
 
 
@@ -35,7 +35,7 @@ class BuddyStatistics:
     forced_merges: int
     """Regions of unlike blocks that became one dirty block."""
     bytes: int
-    """Memory of the allocator, as far as it has been touched."""
+    """Memory reserved for the allocator itself; the system hands it out as it is touched."""
     free_lists: tuple[FreeList, ...]
     """For each size of blocks, smallest first."""
 
@@ -45,7 +45,7 @@ class BuddyStatistics:
         return 1 - self.largest_free / self.free_bytes if self.free_bytes else 0.0
 
 
-class Buddy(CoreBuddy):
+class Buddy(_core.Buddy):
     """Blocks of ``[0, size)``: powers of two at multiples of their size, cleared and dirty ones kept apart.
 
     - memory: ``alloc``, ``free``, ``trim``
@@ -53,7 +53,7 @@ class Buddy(CoreBuddy):
     - looking: ``size``, ``block``, ``free_bytes``, ``cleared_bytes``, ``statistics``, ``check``
 
     A free block is merged with its buddy as soon as that is free and of the same state. Addresses and sizes
-    are bytes. What it needs for itself, about 1.5 bytes for each ``block`` of ``size``, is reserved once and
+    are bytes. What it needs for itself, about 2.2 bytes for each ``block`` of ``size``, is reserved once and
     touched as it is used.
 
     Locking: calls are atomic, each under the interpreter's lock.
