@@ -13,6 +13,7 @@ mod page_table;
 mod plan;
 mod processor;
 mod regions;
+mod runs;
 mod space;
 mod tree;
 
@@ -24,8 +25,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::binding::{
-        Buddy, Gpuva, Map, MappingIterator, PageTable, Plan, Prefetch, Records, Remap, Space, Unmap, VmBo,
-        fail_allocation, forbid_allocation,
+        Buddy, Gpuva, Map, MappingIterator, PageTable, PhysicalMemory, Plan, Prefetch, Records, Remap, Space,
+        Unmap, VmBo, fail_allocation, forbid_allocation,
     };
 
     #[pymodule_init]

@@ -32,7 +32,7 @@ def _fill(size: int, shift: int, title: str) -> Case:
     return Case(
         title,
         contenders,
-        units=2 * entries * max(1, (1 << 20) // entries),
+        units=2 * entries * max(16, (4 << 20) // entries),
         step=2 * entries,
         targets=(Target(targets.FILL_RATIO, "memory"), Target(targets.FILL_NS)),
     )

@@ -1,4 +1,7 @@
 //! `PageTable`: the compiled half of `gpuvm.mmu.PageTable`.
+//!
+//! No Python object is made or dropped while tables are borrowed: that may run finalizers, and let other threads run,
+//! which would find the tables borrowed and fail where nothing may.
 
 use std::collections::HashMap;
 
@@ -31,9 +34,9 @@ type TableRow = (Option<u64>, usize, u64, u64, (u64, u64, u64, u64));
 /// Of a level: tables, pages, sparse entries, references, used entries.
 type LevelRow = [u64; 5];
 
-/// What decides about an address: state, level, first address and length of the entry, word, and of a page physical
-/// address, aperture, kind, flags.
-type FoundRow = (u8, usize, u64, u64, u64, (u64, u8, u8, u8));
+/// What decides about an address: state, level, first address and length of the entry, word, of a page physical
+/// address, aperture, kind, flags, and of a fault why.
+type FoundRow = (u8, usize, u64, u64, u64, (u64, u8, u8, u8), u8);
 
 #[pymethods]
 impl PageTable {
@@ -67,97 +70,86 @@ impl PageTable {
     /// is done, and the answer tells what is, as pairs of a size and a number. None: it is done.
     #[pyo3(signature = (addr, range, shift, tables))]
     fn get(
-        &mut self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         addr: U64,
         range: U64,
         shift: U64,
         tables: Vec<(u64, Vec<u64>)>,
     ) -> PyResult<Option<Wanted>> {
-        let core = self.core_mut(py)?;
-        core.get((addr.0, range.0, small(shift)), &supply(tables))
-            .map_err(|refusal| raise(py, "get", (addr.0, range.0), &core.layout.levels, refusal))
+        let tables = supply(tables);
+        Self::changing(slf, "get", (addr.0, range.0), |core| {
+            core.get((addr.0, range.0, small(shift)), &tables)
+        })
     }
 
     /// Drop a reference of the slots in a range; the tables that are free now, as (address, bytes).
     #[pyo3(signature = (addr, range, shift))]
-    fn put<'py>(
-        &mut self,
-        py: Python<'py>,
-        addr: U64,
-        range: U64,
-        shift: U64,
-    ) -> PyResult<Bound<'py, PyList>> {
-        let core = self.core_mut(py)?;
-        core.put(addr.0, range.0, small(shift))
-            .map_err(|refusal| raise(py, "put", (addr.0, range.0), &core.layout.levels, refusal))?;
-        freed(py, core)
+    fn put<'py>(slf: &Bound<'py, Self>, addr: U64, range: U64, shift: U64) -> PyResult<Bound<'py, PyList>> {
+        let freed = PyList::empty(slf.py());
+        Self::changing(slf, "put", (addr.0, range.0), |core| core.put(addr.0, range.0, small(shift)))?;
+        Self::take_freed(slf, freed)
     }
 
     /// Map the pages in a range, the first one by ``word``, the others to the pages that follow its.
     #[pyo3(signature = (addr, range, shift, word))]
-    fn map(&mut self, py: Python<'_>, addr: U64, range: U64, shift: U64, word: U64) -> PyResult<()> {
-        let core = self.core_mut(py)?;
-        core.map(addr.0, range.0, small(shift), word.0)
-            .map_err(|refusal| raise(py, "map", (addr.0, range.0), &core.layout.levels, refusal))
+    fn map(slf: &Bound<'_, Self>, addr: U64, range: U64, shift: U64, word: U64) -> PyResult<()> {
+        let request = (addr.0, range.0);
+        Self::changing(slf, "map", request, |core| core.map(addr.0, range.0, small(shift), word.0))
     }
 
     /// Unmap the pages in a range.
     #[pyo3(signature = (addr, range, shift))]
-    fn unmap(&mut self, py: Python<'_>, addr: U64, range: U64, shift: U64) -> PyResult<()> {
-        let core = self.core_mut(py)?;
-        core.unmap(addr.0, range.0, small(shift))
-            .map_err(|refusal| raise(py, "unmap", (addr.0, range.0), &core.layout.levels, refusal))
+    fn unmap(slf: &Bound<'_, Self>, addr: U64, range: U64, shift: U64) -> PyResult<()> {
+        Self::changing(slf, "unmap", (addr.0, range.0), |core| core.unmap(addr.0, range.0, small(shift)))
     }
 
     /// Make a range sparse; ``tables`` and the answer are as with ``get``.
     #[pyo3(signature = (addr, range, tables))]
     fn sparse_ref(
-        &mut self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         addr: U64,
         range: U64,
         tables: Vec<(u64, Vec<u64>)>,
     ) -> PyResult<Option<Wanted>> {
-        let core = self.core_mut(py)?;
-        core.sparse_ref(addr.0, range.0, &supply(tables))
-            .map_err(|refusal| raise(py, "sparse", (addr.0, range.0), &core.layout.levels, refusal))
+        let tables = supply(tables);
+        Self::changing(slf, "sparse", (addr.0, range.0), |core| core.sparse_ref(addr.0, range.0, &tables))
     }
 
     /// End a sparse range; the tables that are free now, as (address, bytes).
     #[pyo3(signature = (addr, range))]
-    fn sparse_unref<'py>(&mut self, py: Python<'py>, addr: U64, range: U64) -> PyResult<Bound<'py, PyList>> {
-        let core = self.core_mut(py)?;
-        core.sparse_unref(addr.0, range.0)
-            .map_err(|refusal| raise(py, "sparse", (addr.0, range.0), &core.layout.levels, refusal))?;
-        freed(py, core)
+    fn sparse_unref<'py>(slf: &Bound<'py, Self>, addr: U64, range: U64) -> PyResult<Bound<'py, PyList>> {
+        let freed = PyList::empty(slf.py());
+        Self::changing(slf, "sparse", (addr.0, range.0), |core| core.sparse_unref(addr.0, range.0))?;
+        Self::take_freed(slf, freed)
     }
 
     /// The entry that decides about an address, read as the hardware reads it.
     #[pyo3(signature = (addr))]
-    fn translate(&self, py: Python<'_>, addr: U64) -> PyResult<FoundRow> {
-        let (walk, end) = self.walk(py)?;
+    fn translate(slf: &Bound<'_, Self>, addr: U64) -> PyResult<FoundRow> {
+        let (py, tables) = (slf.py(), slf.try_borrow()?);
+        let (walk, end) = tables.walk(py)?;
         if addr.0 >= end {
             return Err(raise(py, "translate", (addr.0, 1), &[], Refusal::Range(addr.0, 1, 0)));
         }
         let found = walk.translate(addr.0);
         let run = found.run;
         let page = (run.address, run.aperture, run.kind, run.flags);
-        Ok((run.state, found.level, run.va, run.range, found.word, page))
+        Ok((run.state, found.level, run.va, run.range, found.word, page, found.fault))
     }
 
     /// Fill ``out`` with the runs of a range; how many, and the address to go on from: its end if all are there.
     ///
     /// ``out`` is an array of 32-byte records of ``gpuvm.mmu.translation``.
     #[pyo3(signature = (addr, range, out))]
-    fn runs(&self, py: Python<'_>, addr: U64, range: U64, out: &Bound<'_, PyAny>) -> PyResult<(usize, u64)> {
-        let (walk, limit) = self.walk(py)?;
+    fn runs(slf: &Bound<'_, Self>, addr: U64, range: U64, out: &Bound<'_, PyAny>) -> PyResult<(usize, u64)> {
+        let buffer = PyUntypedBuffer::get(out)?;
+        let (py, tables) = (slf.py(), slf.try_borrow()?);
+        let (walk, limit) = tables.walk(py)?;
         let end = addr.0.checked_add(range.0).filter(|end| range.0 > 0 && *end <= limit);
         let Some(end) = end else {
             let refusal = Refusal::Range(addr.0, range.0, 0);
             return Err(raise(py, "runs", (addr.0, range.0), &[], refusal));
         };
-        let buffer = PyUntypedBuffer::get(out)?;
         let start = buffer.buf_ptr().cast::<Run>();
         let count = buffer.len_bytes() / size_of::<Run>();
         if buffer.readonly() || !buffer.is_c_contiguous() || !start.is_aligned() || count == 0 {
@@ -173,13 +165,14 @@ impl PageTable {
     }
 
     /// The first broken invariant, in words, or None. O(tables).
-    fn check(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        Ok(self.core(py)?.check().err())
+    fn check(slf: &Bound<'_, Self>) -> PyResult<Option<String>> {
+        Ok(slf.try_borrow()?.core(slf.py())?.check().err())
     }
 
     /// Counts by level: tables, pages, sparse entries, references, used entries; and counts of the whole by name.
-    fn statistics(&self, py: Python<'_>) -> PyResult<(Vec<LevelRow>, HashMap<&'static str, u64>)> {
-        let core = self.core(py)?;
+    fn statistics(slf: &Bound<'_, Self>) -> PyResult<(Vec<LevelRow>, HashMap<&'static str, u64>)> {
+        let tables = slf.try_borrow()?;
+        let core = tables.core(slf.py())?;
         let levels = core
             .counts()
             .iter()
@@ -199,32 +192,58 @@ impl PageTable {
     }
 
     /// All tables, each before those below it.
-    fn tables(&self, py: Python<'_>) -> PyResult<Vec<TableRow>> {
+    fn tables(slf: &Bound<'_, Self>) -> PyResult<Vec<TableRow>> {
         let row = |table: page_table::statistics::TableView| {
             let count = table.count;
             let counts = (count.pages, count.sparse, count.references, count.used);
             (table.parent, table.level, table.va, table.addr, counts)
         };
-        Ok(self.core(py)?.tables().into_iter().map(row).collect())
+        Ok(slf.try_borrow()?.core(slf.py())?.tables().into_iter().map(row).collect())
     }
 
     /// Sparse ranges as (address, length), in address order.
-    fn sparse_ranges(&self, py: Python<'_>) -> PyResult<Vec<(u64, u64)>> {
-        Ok(self.core(py)?.sparse_ranges().collect())
+    fn sparse_ranges(slf: &Bound<'_, Self>) -> PyResult<Vec<(u64, u64)>> {
+        Ok(slf.try_borrow()?.core(slf.py())?.sparse_ranges().collect())
     }
 
     /// Let go of VRAM. EBUSY: a slot is referenced, or a range is sparse.
-    fn close(&mut self, py: Python<'_>) -> PyResult<()> {
-        if !self.core(py)?.idle() {
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let mut tables = slf.try_borrow_mut()?;
+        if !tables.core(py)?.idle() {
             let message = "close: slots are referenced or ranges sparse; unmap and put them, end the ranges";
             return Err(error(py, Class::Busy, message));
         }
-        self.open = None;
+        let open = tables.open.take();
+        drop(tables);
+        drop(open);
         Ok(())
     }
 }
 
 impl PageTable {
+    /// Change the tables, or refuse to.
+    fn changing<R>(
+        slf: &Bound<'_, Self>,
+        call: &str,
+        request: (u64, u64),
+        change: impl FnOnce(&mut page_table::PageTable) -> Result<R, Refusal>,
+    ) -> PyResult<R> {
+        let py = slf.py();
+        let mut tables = slf.try_borrow_mut()?;
+        let core = tables.core_mut(py)?;
+        change(core).map_err(|refusal| raise(py, call, request, &core.layout.levels, refusal))
+    }
+
+    /// Append the tables that nothing points to any more.
+    fn take_freed<'py>(slf: &Bound<'py, Self>, freed: Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
+        let take = || PyResult::Ok(slf.try_borrow_mut()?.core_mut(slf.py())?.take_freed());
+        while let Some(table) = take()? {
+            freed.append(table)?;
+        }
+        Ok(freed)
+    }
+
     fn core(&self, py: Python<'_>) -> PyResult<&page_table::PageTable> {
         self.open.as_ref().map(|open| &open.core).ok_or_else(|| closed(py))
     }
@@ -253,15 +272,6 @@ fn supply(tables: Vec<(u64, Vec<u64>)>) -> Vec<Table> {
 /// A shift as a number; those too large are no page's.
 fn small(shift: U64) -> u32 {
     u32::try_from(shift.0).unwrap_or(u32::MAX)
-}
-
-/// The tables that nothing points to any more.
-fn freed<'py>(py: Python<'py>, core: &mut page_table::PageTable) -> PyResult<Bound<'py, PyList>> {
-    let list = PyList::empty(py);
-    while let Some(table) = core.take_freed() {
-        list.append(table)?;
-    }
-    Ok(list)
 }
 
 /// What `Format.layout` of Python says, as nested tuples, and the length of addresses.

@@ -277,6 +277,9 @@ impl Layout {
             if number > 0 && level.table_shift() != self.levels[self.parent(number)].shift {
                 return Err(format!("level {number}: a table does not span what an entry above spans"));
             }
+            if self.larger() == Some(number) && level.shift <= self.levels[self.last()].shift {
+                return Err(format!("level {number}: of a pair, the larger pages come first"));
+            }
             if level.sparse_word.is_some() && !self.sparse() {
                 return Err(format!("level {number}: sparse entries, but none of the smallest size"));
             }

@@ -48,7 +48,10 @@ impl PageTable {
     fn uncover(&mut self, part: &Part) {
         let (node, level) = (&self.nodes[part.id], self.level(part.id));
         let (at, stride) = (node.word_at(level, part.first), level.entry_bytes as usize);
-        if node.children.is_empty() {
+        let ways = self.layout.ways(node.level as usize);
+        let children = &node.children[part.first * ways..][..part.count * ways];
+        // All of them first, without a branch for each.
+        if children.iter().fold(true, |none, child| none & (*child == NONE)) {
             let (empty, flags) = (level.empty(), &node.flags[part.first..][..part.count]);
             self.vram.each(at, stride, flags.len(), |index| empty.word(flags[index]));
         } else {

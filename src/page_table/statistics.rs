@@ -24,7 +24,7 @@ pub struct Count {
     pub pages: u64,
     pub sparse: u64,
     pub references: u64,
-    /// Words that map a page, are a piece of a sparse range or point to a table.
+    /// Entries that map a page, are a piece of a sparse range or point to a table; each once.
     pub used: u64,
 }
 
@@ -42,10 +42,12 @@ impl PageTable {
     fn count(&self, id: u32) -> Count {
         let node = &self.nodes[id];
         let flagged = |flag| node.flags.iter().filter(|flags| *flags & flag != 0).count() as u64;
-        let children = node.children.iter().filter(|child| **child != NONE).count() as u64;
-        let (pages, sparse) = (flagged(PAGE), flagged(SPARSE));
+        let ways = self.layout.ways(node.level as usize);
+        let points = |index| node.children[index * ways..][..ways].iter().any(|child| *child != NONE);
+        let used = |(index, flags): &(usize, &u8)| **flags & (PAGE | SPARSE) != 0 || points(*index);
+        let used = node.flags.iter().enumerate().filter(used).count() as u64;
         let references = node.refs.iter().map(|refs| u64::from(*refs)).sum();
-        Count { tables: 1, pages, sparse, references, used: pages + sparse + children }
+        Count { tables: 1, pages: flagged(PAGE), sparse: flagged(SPARSE), references, used }
     }
 
     /// Tables from the root on, each before those below it.

@@ -7,6 +7,12 @@ pub const VALID: u8 = 0;
 pub const SPARSE: u8 = 1;
 pub const INVALID: u8 = 2;
 
+/// Why an address faults, by the hardware's numbers: no entry of a directory, none of a page table, a table that is
+/// not in VRAM.
+const NO_PDE: u8 = 0x0;
+const NO_PTE: u8 = 0x2;
+const UNSUPPORTED_APERTURE: u8 = 0xa;
+
 /// Addresses that lead to contiguous bytes, or to none, as an array in memory has them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +27,17 @@ pub struct Run {
     pub pad: [u8; 4],
 }
 
+/// The bytes of a run.
+pub type Record = [u8; size_of::<Run>()];
+
 impl Run {
+    /// The run that was written to memory as these bytes; any are one.
+    #[inline(always)]
+    pub fn of_record(record: &Record) -> Run {
+        // SAFETY: a run is integers without gaps between them, and as long as the record.
+        unsafe { std::mem::transmute_copy(record) }
+    }
+
     fn nothing(va: u64, range: u64, state: u8) -> Run {
         Run { va, range, state, ..Run::default() }
     }
@@ -47,6 +63,8 @@ pub struct Found {
     pub run: Run,
     pub level: usize,
     pub word: u64,
+    /// If the run is invalid, why.
+    pub fault: u8,
 }
 
 /// The tables below `root` in VRAM.
@@ -125,31 +143,49 @@ impl Walk<'_> {
     /// The entry that decides about `va`.
     pub fn translate(&self, va: u64) -> Found {
         let mut table = Table { number: 0, addr: self.root, flags: 0 };
-        // Of a pair, the smaller table, for when the larger one does not decide.
+        // Of a pair, where to go when the larger table does not decide: the smaller one, or the fault without it.
         let mut smaller = None;
         loop {
             let level = &self.layout.levels[table.number];
             let at = table.addr + level.index(va) as u64 * level.entry_bytes;
             let word = self.vram.load(at);
             let base = va >> level.shift << level.shift;
-            let found = |run| Found { run, level: table.number, word };
-            let nothing = |state| found(Run::nothing(base, 1 << level.shift, state));
+            let found = |run| Found { run, level: table.number, word, fault: 0 };
+            let fault = |way, word| Err(self.fault(base, table.number, way, word));
             let next = match self.entry(table.number, at, word) {
                 Entry::Page => return found(self.page(level, base, word, table.flags)),
-                Entry::Sparse => return nothing(SPARSE),
-                Entry::Stop => None,
-                Entry::Consult => smaller,
+                Entry::Sparse => return found(Run::nothing(base, 1 << level.shift, SPARSE)),
+                Entry::Stop => fault(0, word),
+                Entry::Consult => smaller.unwrap_or_else(|| fault(0, word)),
                 Entry::Tables(tables) => {
-                    let first;
-                    [first, smaller] = self.tables(&table, tables);
-                    first
+                    let [first, second] = self.tables(&table, tables);
+                    let high = || fault(1, self.vram.load(at + 8));
+                    if tables[0].is_none() {
+                        first.map_or_else(high, Ok)
+                    } else {
+                        smaller = tables[1].map(|_| second.map_or_else(high, Ok));
+                        first.map_or_else(|| fault(0, word), Ok)
+                    }
                 }
             };
             match next {
-                Some(next) => table = next,
-                None => return nothing(INVALID),
+                Ok(next) => table = next,
+                Err(fault) => return fault,
             }
         }
+    }
+
+    /// The entry at `base` of a level leads nowhere; `word` is that of it which says so, of way `way`.
+    fn fault(&self, base: u64, number: usize, way: usize, word: u64) -> Found {
+        let level = &self.layout.levels[number];
+        let fault = match &level.pointers[way] {
+            None => NO_PTE,
+            Some(pointer) if pointer.addr(word).is_some() && !pointer.vram.matches(word) => {
+                UNSUPPORTED_APERTURE
+            }
+            Some(_) => NO_PDE,
+        };
+        Found { run: Run::nothing(base, 1 << level.shift, INVALID), level: number, word, fault }
     }
 
     /// The table to look at first, and the one that it may leave the decision to.

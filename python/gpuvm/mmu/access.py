@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from gpuvm._core import PhysicalMemory
 from gpuvm.errors import InvalidArgument, PageFault
 from gpuvm.mem import Aperture
 from gpuvm.mem.memory import Memory
 from gpuvm.mmu.backend import Backend
-from gpuvm.mmu.formats.format import PteFlags
-from gpuvm.mmu.translation import Access, Fault, FaultType, RunState, permitted
+from gpuvm.mmu.formats.format import NO_FLAGS, PteFlags
+from gpuvm.mmu.translation import RUN, Access, Fault, FaultType, RunState, permitted
 
-Bytes = npt.NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview | npt.NDArray[Any]
 
-_FILLED_AT_ONCE: Final = 1 << 17
-"""Bytes of a repeated pattern that are copied in one step: they stay in a cache."""
-
-
-_Span = tuple[int, Bytes | None, int]
-"""What neighbouring addresses lead to: how many, the memory (None: sparse), and where in it."""
+_BLOCK: Final = 1 << 17
+"""Bytes of a repeated pattern: they stay in a cache while they are written again and again."""
 
 
 class AddressSpace:
@@ -33,7 +29,8 @@ class AddressSpace:
     a page forbids, is refused as a whole: it faults before a byte is written.
 
     Locking: none. As on hardware, whoever unmaps first waits for those who may still access. Cost: a
-    translation of the range, then a copy of contiguous memory for each run.
+    translation of the range, then a copy of contiguous memory for each run, in the core. From 8 MiB on what
+    is written goes past the CPU's caches; from 1 MiB on other threads run meanwhile.
 
     Args:
         backend: where addresses lead.
@@ -46,8 +43,9 @@ class AddressSpace:
     ) -> None:
         self.backend: Final = backend
         self.privileged: Final = privileged
-        self._views = {int(aperture): memory.view for aperture, memory in memories.items()}
-        self._sizes = np.array([len(self._views.get(aperture, ())) for aperture in Aperture], np.uint64)
+        self._forbidden: Final = {access: int(_forbidden(access, privileged)) for access in Access}
+        views = [memories[aperture].view if aperture in memories else None for aperture in Aperture]
+        self._memory: Final = PhysicalMemory(views)
 
     def read(self, addr: int, range: int) -> bytes:
         """A copy of ``range`` bytes.
@@ -56,10 +54,7 @@ class AddressSpace:
             PageFault: part of it cannot be read.
             InvalidArgument: the range is empty or leaves the backend's.
         """
-        return b"".join(
-            bytes(length) if memory is None else memory[first : first + length].data
-            for length, memory, first in self._spans(addr, range, Access.READ)
-        )
+        return self._memory.read(self._runs(addr, range, Access.READ))
 
     def read_into(self, addr: int, out: Buffer) -> None:
         """Fill ``out`` with the bytes from ``addr`` on.
@@ -73,10 +68,7 @@ class AddressSpace:
         target = _bytes_of(out)
         if not target.flags.writeable:
             raise InvalidArgument(f"read_into: a {type(out).__name__} cannot be written; pass an array", out)
-        done = 0
-        for length, memory, first in self._spans(addr, len(target), Access.READ):
-            target[done : done + length] = 0 if memory is None else memory[first : first + length]
-            done += length
+        self._memory.read_into(self._runs(addr, len(target), Access.READ), target)
 
     def write(self, addr: int, data: Buffer) -> None:
         """Write ``data``, a contiguous buffer with items of any type.
@@ -86,11 +78,7 @@ class AddressSpace:
             InvalidArgument: ``data`` is empty, or the range leaves the backend's.
         """
         source = _bytes_of(data)
-        done = 0
-        for length, memory, first in self._spans(addr, len(source), Access.WRITE):
-            if memory is not None:
-                memory[first : first + length] = source[done : done + length]
-            done += length
+        self._memory.write(self._runs(addr, len(source), Access.WRITE), source)
 
     def fill(self, addr: int, range: int, pattern: Buffer) -> None:
         """Write ``pattern`` again and again; the last one is cut if need be.
@@ -98,14 +86,11 @@ class AddressSpace:
         Raises:
             GpuvmError: as from ``write``; or the pattern is empty.
         """
-        source = _bytes_of(pattern)
-        if not len(source):
+        once = _bytes_of(pattern).tobytes()
+        if not once:
             raise InvalidArgument("fill: the pattern is empty; pass at least one byte", value=pattern)
-        done = 0
-        for length, memory, first in self._spans(addr, range, Access.WRITE):
-            if memory is not None:
-                _repeat(memory[first : first + length], np.roll(source, -done))
-            done += length
+        runs = self._runs(addr, range, Access.WRITE)
+        self._memory.fill(runs, once * max(min(range, _BLOCK) // len(once), 1))
 
     def copy(self, dst: int, src: int, range: int) -> None:
         """Copy ``range`` bytes from ``src`` to ``dst``, which may overlap, as by ``memmove``.
@@ -118,42 +103,33 @@ class AddressSpace:
             PageFault: part of it cannot be read or written. Nothing was written.
             InvalidArgument: as from ``read``.
         """
-        sources = self._spans(src, range, Access.READ)
-        targets = self._spans(dst, range, Access.WRITE)
-        pieces = list(_side_by_side(targets, sources))
-        if src < dst < src + range:
-            pieces.reverse()
-        for length, target, to, source, first in pieces:
-            if target is not None:
-                target[to : to + length] = 0 if source is None else source[first : first + length]
+        sources = self._runs(src, range, Access.READ)
+        targets = self._runs(dst, range, Access.WRITE)
+        self._memory.copy(targets, sources, src < dst < src + range)
 
-    def _spans(self, addr: int, range: int, access: Access) -> list[_Span]:
-        """What the range leads to, all of which permits the access."""
-        spans: list[_Span] = []
-        views = self._views
-        for runs in self.backend.run_arrays(addr, range):
-            self._require_permitted(runs, access)
-            for _, length, address, aperture, state, *_ in runs.tolist():
-                spans.append((length, views[aperture] if state == RunState.VALID else None, address))
-        return spans
+    def _runs(self, addr: int, range: int, access: Access) -> bytes:
+        """What the range leads to, all of which permits the access: records of ``RUN``."""
+        runs = b"".join([array.tobytes() for array in self.backend.run_arrays(addr, range)])
+        refused = self._memory.refused(runs, self._forbidden[access])
+        if refused is not None:
+            raise self._page_fault(np.frombuffer(runs, RUN)[refused], access)
+        return runs
 
-    def _require_permitted(self, runs: npt.NDArray[np.void], access: Access) -> None:
-        forbidding = PteFlags(0) if self.privileged else PteFlags.PRIVILEGED
-        if access != Access.READ:
-            forbidding |= PteFlags.READ_ONLY
-        refused = (runs["state"] == RunState.INVALID) | (runs["flags"] & int(forbidding) != 0)
-        beyond = runs["address"] + runs["range"] > self._sizes[runs["aperture"]]
-        refusals = np.flatnonzero(refused | (beyond & (runs["state"] == RunState.VALID)))
-        if not len(refusals):
-            return
-        run = runs[refusals[0]]
+    def _page_fault(self, run: np.void, access: Access) -> PageFault:
         va, fault = int(run["va"]), None
-        if refused[refusals[0]]:
+        forbidden = run["state"] == RunState.INVALID or int(run["flags"]) & self._forbidden[access]
+        if forbidden:
             fault = permitted(self.backend.translate(va), access, privileged=self.privileged)
         if fault is None:  # it lies beyond, or was mapped just now: then the access came before
-            reason = FaultType.PTE if refused[refusals[0]] else FaultType.UNSUPPORTED_APERTURE
+            reason = FaultType.PTE if forbidden else FaultType.UNSUPPORTED_APERTURE
             fault = Fault(va, reason, None, 0, access)
-        raise _page_fault(fault, int(run["range"]))
+        return _page_fault(fault, int(run["range"]))
+
+
+def _forbidden(access: Access, privileged: bool) -> PteFlags:
+    """Flags of pages that refuse such a request."""
+    flags = NO_FLAGS if privileged else PteFlags.PRIVILEGED
+    return flags if access == Access.READ else flags | PteFlags.READ_ONLY
 
 
 def _page_fault(fault: Fault, range: int) -> PageFault:
@@ -167,31 +143,5 @@ def _page_fault(fault: Fault, range: int) -> PageFault:
     )
 
 
-def _bytes_of(buffer: Buffer) -> Bytes:
+def _bytes_of(buffer: Buffer) -> npt.NDArray[np.uint8]:
     return np.frombuffer(buffer, np.uint8)
-
-
-def _repeat(memory: Bytes, pattern: Bytes) -> None:
-    """Fill ``memory`` from what is filled already."""
-    done = min(len(pattern), len(memory))
-    memory[:done] = pattern[:done]
-    at_once = max(_FILLED_AT_ONCE // len(pattern), 1) * len(pattern)
-    while done < len(memory):
-        length = min(done, at_once, len(memory) - done)
-        memory[done : done + length] = memory[:length]
-        done += length
-
-
-def _side_by_side(
-    targets: list[_Span], sources: list[_Span]
-) -> Iterator[tuple[int, Bytes | None, int, Bytes | None, int]]:
-    """The pieces of two ranges of equal length that lie in one span on both sides."""
-    others = iter(sources)
-    left, source, first = next(others)
-    for length, target, to in targets:
-        while length:
-            if not left:
-                left, source, first = next(others)
-            step = min(length, left)
-            yield step, target, to, source, first
-            length, to, left, first = length - step, to + step, left - step, first + step

@@ -44,6 +44,10 @@ class Backend(Protocol):
     below, then unmapping it; and small ones are joined by mapping the large one over them. At no moment does
     an address that stays mapped fault, nor does one outside the range of a call, whoever looks.
 
+    Who reads raw words by himself, as another process can, reads several: perhaps the first before a call and
+    the last after it, in a table that is of no use by then. Flushes keep hardware from that; he compares what
+    he read on the way with what is there now.
+
     Errors: a wrong argument is ``InvalidArgument`` in every call, before anything is changed: a shift that is
     not among ``page_shifts``, a range that is empty, no multiple of the page size or not within
     ``[start, start + range)``. "Cannot fail" is said of everything else.

@@ -20,6 +20,7 @@ from gpuvm.mmu.backend import BackendStatistics
 from gpuvm.mmu.cpu_mmu import CpuMmu
 from gpuvm.mmu.formats.format import PteFlags
 from gpuvm.mmu.formats.gp100 import GP100
+from gpuvm.mmu.formats.words import require_known
 from gpuvm.mmu.layers import Layers, Mapped, Shown, Unmapped, memory_of
 from gpuvm.mmu.translation import (
     RUN,
@@ -148,6 +149,7 @@ class HostBackend:
         """
         end = self._end_of("map", addr, range, shift)
         self._require_target(range, shift, target)
+        require_known(flags)
         mapped = Mapped(shift, Aperture(target.aperture), target.addr - addr, kind, PteFlags(flags))
         with self.mapping:
             self._layers.require_referenced("map", addr, end, shift)

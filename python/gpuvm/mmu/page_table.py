@@ -15,8 +15,18 @@ from gpuvm.mem import Aperture, Extent
 from gpuvm.mmu.backend import BackendStatistics
 from gpuvm.mmu.formats.format import Format, PteFlags
 from gpuvm.mmu.tables import Missing, Supply, TableMemory, TablePool, Tables
-from gpuvm.mmu.translation import RUN, Result, Run, RunState, Sparse, Translation, runs_of
-from gpuvm.mmu.walk import Step, translate, walk
+from gpuvm.mmu.translation import (
+    RUN,
+    Fault,
+    FaultType,
+    Result,
+    Run,
+    RunState,
+    Sparse,
+    Translation,
+    runs_of,
+)
+from gpuvm.mmu.walk import Step, walk
 from gpuvm.sync import lockdep
 from gpuvm.sync.mutex import Mutex
 
@@ -112,6 +122,7 @@ class PageTable:
         self._root_bytes: Final = format.levels[0].table_bytes
         self.root: Final = self._pool.allocate(self._root_bytes)
         """Where the root is in VRAM."""
+        self._closed = False
         try:
             self._core: Final = CorePageTable(memory.view, format.layout(), self.root)
         except BaseException:
@@ -186,28 +197,29 @@ class PageTable:
 
     def _word(self, addr: int, range: int, shift: int, target: Extent, kind: int, flags: PteFlags) -> int:
         """The first page's word. What it has besides the address is encoded once."""
-        if target.range != range:
+        aperture, physical, length = target
+        if length != range:
             raise InvalidArgument(
-                f"map: the target has {target.range:#x} bytes, [{addr:#x}, +{range:#x}) another number",
-                value=target.range,
+                f"map: the target has {length:#x} bytes, [{addr:#x}, +{range:#x}) another number",
+                value=length,
                 bound=range,
             )
-        asked = (shift, target.aperture, kind, flags)
+        asked = (shift, aperture, kind, flags)
         known = self._words.get(asked)
         if known is None:
             level = self.format.level_of(shift)
-            constant = self.format.pte(level, target.aperture, 0, kind, flags)
-            mask = self.format.address_mask(level, target.aperture) << self._address_shift
+            constant = self.format.pte(level, aperture, 0, kind, flags)
+            mask = self.format.address_mask(level, aperture) << self._address_shift
             known = self._words[asked] = (constant, mask)
         constant, mask = known
-        if target.addr & ~mask:
+        if physical & ~mask:
             raise InvalidArgument(
-                f"map: physical address {target.addr:#x} has bits outside {mask:#x}; it must be a "
+                f"map: physical address {physical:#x} has bits outside {mask:#x}; it must be a "
                 "multiple of the page size, and fit the entry",
-                value=target.addr,
+                value=physical,
                 bound=mask,
             )
-        return constant | target.addr >> self._address_shift
+        return constant | physical >> self._address_shift
 
     def unmap(self, addr: int, range: int, shift: int) -> None:
         """Write what is below into the entries of pages; see ``Backend.unmap``."""
@@ -230,27 +242,36 @@ class PageTable:
 
     def translate(self, addr: int) -> Result:
         """Where one address leads, read from the words as the hardware does; see ``Backend.translate``."""
-        if 0 <= addr < self.range:
-            state, number, va, _, word, page = self._core.translate(addr)
-            level = self.format.levels[number]
-            if state == RunState.VALID:
-                address, aperture, kind, flags = page
-                return Translation(
-                    addr,
-                    Aperture(aperture),
-                    address + addr - va,
-                    level.shift,
-                    kind,
-                    PteFlags(flags),
-                    level.name,
-                    word,
-                )
-            if state == RunState.SPARSE:
-                return Sparse(addr, level.shift, level.name, word)
-        return translate(self.format, self.memory.view, self.root, addr)  # it knows all about faults
+        if not 0 <= addr < self.range:
+            return Fault(addr, FaultType.VA_LIMIT_VIOLATION, None, 0)
+        state, number, va, _, word, page, reason = self._core.translate(addr)
+        level = self.format.levels[number]
+        if state == RunState.VALID:
+            address, aperture, kind, flags = page
+            return Translation(
+                addr,
+                Aperture(aperture),
+                address + addr - va,
+                level.shift,
+                kind,
+                PteFlags(flags),
+                level.name,
+                word,
+            )
+        if state == RunState.SPARSE:
+            return Sparse(addr, level.shift, level.name, word)
+        return Fault(addr, FaultType(reason), level.name, word)
 
     def walk(self, addr: int) -> tuple[Step, ...]:
-        """Every entry that is read to translate ``addr``, decoded; ``gpuvm.mmu.walk.walk``. Locking: none."""
+        """Every entry that is read to translate ``addr``, decoded; ``gpuvm.mmu.walk.walk``. Locking: none.
+
+        It reads one word after the other: calls meanwhile, that free tables, lead it astray.
+
+        Raises:
+            InvalidArgument: the page tables are closed.
+        """
+        if self._closed:
+            raise InvalidArgument("walk: the page tables are closed", value=addr)
         return walk(self.format, self.memory.view, self.root, addr)
 
     def runs(self, addr: int, range: int) -> Iterator[Run]:
@@ -341,4 +362,5 @@ class PageTable:
         """Give the root back, and let go of VRAM; see ``Backend.close``."""
         with self.counting, self.mapping:
             self._core.close()
+            self._closed = True
         self._pool.free(self.root, self._root_bytes)
