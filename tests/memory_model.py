@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -60,12 +61,10 @@ class Space:
                 self.meet(vm_bo.obj)
 
     def write(self, addr: int, data: bytes) -> None:
+        shown = self.within_reach()
         for at, page, part in _by_pages(addr, data):
-            shown = self.shown(page)
-            if shown is not None:
-                obj, offset = shown
-                start = offset + at - page
-                self.bytes_of[obj][start : start + len(part)] = np.frombuffer(part, np.uint8)
+            if page in shown:
+                self.page(shown[page])[at - page : at - page + len(part)] = np.frombuffer(part, np.uint8)
 
     # -- what should be
 
@@ -73,36 +72,27 @@ class Space:
     def objects(self) -> set[GemObject]:
         return {obj for obj, _ in self.pages.values()}
 
-    def sparse(self, page: int) -> bool:
-        return any(start <= page < start + length for start, length in self.regions.items())
-
-    def shown(self, page: int) -> tuple[GemObject, int] | None:
-        """What lies behind a page, if it is within reach."""
-        obj, offset = self.pages.get(page, (None, 0))
-        within_reach = obj is not None and obj.extents and self.met.get(obj) is obj.resource
-        return (obj, offset) if obj is not None and within_reach else None
-
-    def expected(self, page: int) -> Bytes | None:
-        """The bytes of a page; None if it faults."""
-        shown = self.shown(page)
-        if shown is not None:
-            obj, offset = shown
-            return self.bytes_of[obj][offset : offset + PAGE]
-        return np.zeros(PAGE, np.uint8) if self.sparse(page) else None
+    def within_reach(self) -> dict[int, tuple[GemObject, int]]:
+        """The pages that show their objects now."""
+        near = {obj for obj in self.objects if obj.extents and self.met.get(obj) is obj.resource}
+        return {page: place for page, place in self.pages.items() if place[0] in near}
 
     def reachable(self, start: int, end: int) -> list[tuple[int, int, Bytes | None]]:
-        """Runs of pages that can be read, and those that cannot, with what should be read."""
-        runs: list[tuple[int, int, list[Bytes] | None]] = []
-        for page in range(start, end, PAGE):
-            content = self.expected(page)
-            if runs and (runs[-1][2] is None) == (content is None):
-                first, _, contents = runs.pop()
-            else:
-                first, contents = page, None if content is None else []
-            if contents is not None and content is not None:
-                contents.append(content)
-            runs.append((first, page + PAGE, contents))
-        return [(first, last, None if c is None else np.concatenate(c)) for first, last, c in runs]
+        """Runs of pages that can be read, and of those that cannot, with what should be read."""
+        shown, zeros = self.within_reach(), np.zeros(PAGE, np.uint8)
+        sparse = {
+            page for first, length in self.regions.items() for page in range(first, first + length, PAGE)
+        }
+        runs: list[tuple[int, int, Bytes | None]] = []
+        for readable, group in groupby(range(start, end, PAGE), lambda page: page in shown or page in sparse):
+            pages = list(group)
+            content = [self.page(shown[page]) if page in shown else zeros for page in pages if readable]
+            runs.append((pages[0], pages[-1] + PAGE, np.concatenate(content) if readable else None))
+        return runs
+
+    def page(self, place: tuple[GemObject, int]) -> Bytes:
+        obj, offset = place
+        return self.bytes_of[obj][offset : offset + PAGE]
 
     def check(self, start: int, end: int) -> None:
         """Every byte is what it should be, read by an engine; of the host backend also by the CPU."""

@@ -15,7 +15,7 @@ from gpuvm.errors import Busy, CheckFailed, InvalidArgument, NotSupported, OutOf
 from gpuvm.mem import Domain, faults
 from gpuvm.mem.device import Device
 from gpuvm.mem.dma_buf import DmaBuf
-from gpuvm.mem.gem import GemObject
+from gpuvm.mem.gem import Backing, GemObject
 from gpuvm.mem.handles import GemHandles
 from gpuvm.mem.placement import placement_of
 from gpuvm.sync.descriptor import carriers
@@ -337,3 +337,30 @@ def test_two_threads_import_the_same_file() -> None:
         return check
 
     assert explore(scenario, preemptions=1, limit=scaled(60, 3_000)).schedules > 10
+
+
+def test_an_import_that_is_found_while_it_ends_stays_attached() -> None:
+    exporter, importer = Device(vram=MIB, gart=MIB), Device(vram=MIB, gart=MIB)
+    obj = exporter.create(PAGE)
+    buffer = DmaBuf.of(obj)
+    found: list[GemObject] = []
+    add = importer.dying.add
+
+    def find(backing: Backing) -> None:
+        found.append(buffer.attach(importer))
+        add(backing)
+
+    importer.dying.add = find  # type: ignore[method-assign]  # another thread, inside the finalizer
+    imported = buffer.attach(importer)
+    del imported
+    assert len(found) == 1
+    assert importer.reap() == 0
+    assert obj.pin_count == 1
+    assert buffer.attach(importer) is found[0]
+    buffer.check()
+    found.clear()
+    assert importer.reap() == 1
+    assert obj.pin_count == 0
+    buffer.check()
+    exporter.check()
+    importer.check()

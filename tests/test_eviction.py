@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from random import Random
+from weakref import WeakSet
 
 import numpy as np
 import pytest
 
 from gpuvm import GpuVmFlags
-from gpuvm.errors import Interrupted
+from gpuvm.errors import Interrupted, LockdepError
 from gpuvm.mem.aperture import Domain
 from gpuvm.mem.device import Device
 from gpuvm.mem.gem import GemObject
@@ -255,3 +256,36 @@ class TestAddressSpaces:
         for obj in private:
             require_content(obj)
         device.check()
+
+
+@pytest.mark.parametrize("domain", [GART, CPU])
+def test_system_pages_of_what_is_gone_are_waited_for(domain: Domain) -> None:
+    for seed in range(scaled(4, 40)):
+        device = make_device(system=4 * PAGE)
+        gone = make_object(device, 4, domain)
+        validate(gone)
+        fence = use(gone)
+        del gone
+        obj = make_object(device, 2, GART)
+        with Interleaving(seed) as run:
+            validating = run.spawn(validate, obj)
+            run.spawn(fence.signal)
+            run.run()
+        assert validating.result
+        require_content(obj)
+        device.check()
+
+
+def test_address_spaces_are_listed_while_none_can_join() -> None:
+    obj = make_object(make_device())
+    validate(obj)
+
+    class Watched(WeakSet[object]):
+        def __iter__(self) -> Iterator[object]:
+            lockdep.assert_held(obj.gpuva_lock)  # in immediate mode they join with it, and with nothing else
+            return super().__iter__()
+
+    obj.vms = Watched()  # type: ignore[misc]
+    evict(obj)
+    with pytest.raises(LockdepError):
+        list(obj.vms)

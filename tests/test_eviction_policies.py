@@ -195,7 +195,7 @@ class TestFuture:
         objects = [make_object(device, 1, name=name) for name in "abc"]
         for obj in objects:
             validate(obj)
-        order = [resource.name for resource in policy.candidates(manager_of(objects[0].resource))]
+        order = [resource.name for resource in policy.candidates(manager_of(objects[0].resource), 0)]
         assert order == ["c", "b", "a"], "c is never used again, b last"
 
     def test_counts_uses_without_validation(self) -> None:
@@ -206,7 +206,7 @@ class TestFuture:
         validate(b)
         with b.resv:
             device.used(b)
-        order = [resource.name for resource in policy.candidates(manager_of(a.resource))]
+        order = [resource.name for resource in policy.candidates(manager_of(a.resource), 0)]
         assert order == ["b", "a"]
 
     def test_that_was_not_foretold_changes_nothing(self) -> None:
@@ -232,8 +232,8 @@ class MostRecent:
     def used(self, resource: Resource) -> None:
         pass
 
-    def candidates(self, manager: ResourceManager) -> Iterable[Resource]:
-        return reversed(list(manager.lru()))
+    def candidates(self, manager: ResourceManager, priority: int) -> Iterable[Resource]:
+        return reversed(list(manager.lru_of(priority)))
 
     def check(self, manager: ResourceManager) -> None:
         pass
@@ -265,12 +265,26 @@ def test_the_clock_offers_everybody_once() -> None:
     for obj in objects:
         validate(obj)
     manager = manager_of(objects[0].resource)
-    offered = list(policy.candidates(manager))
+    offered = list(policy.candidates(manager, 0))
     assert [resource.owner for resource in offered] == objects
     assert all(first is not second for first, second in pairwise(offered))
-    assert list(policy.candidates(manager)) == offered, "nobody was used meanwhile"
+    assert list(policy.candidates(manager, 0)) == offered, "nobody was used meanwhile"
 
 
 def manager_of(resource: Resource | None) -> ResourceManager:
     assert resource is not None
     return resource.manager
+
+
+def test_the_clock_keeps_second_chances_of_other_priorities() -> None:
+    policy = Clock()
+    device = make_device(vram=4, policy=policy)
+    low = [make_object(device, 1) for _ in range(2)]
+    used, unused = (make_object(device, 1, priority=1) for _ in range(2))
+    for obj in (used, unused, *low):
+        validate(obj)
+    manager = manager_of(used.resource)
+    assert [resource.owner for resource in policy.candidates(manager, 1)] == [used, unused]
+    validate(used)
+    assert [resource.owner for resource in policy.candidates(manager, 0)] == low
+    assert [resource.owner for resource in policy.candidates(manager, 1)] == [unused, used]

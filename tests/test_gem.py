@@ -221,6 +221,7 @@ def test_what_could_not_be_made_is_not_released(device: Device, monkeypatch: pyt
         device.create(PAGE)
     monkeypatch.undo()
     assert len(device.dying) == 0
+    assert device.object_file.statistics().objects == 0
 
 
 def test_the_end_of_the_program_is_silent() -> None:

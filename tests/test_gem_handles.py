@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -319,5 +320,26 @@ def test_one_handle_is_closed_once() -> None:
             client.check()
 
         return check
+
+    assert explore(scenario, preemptions=1, limit=scaled(60, 5_000)).schedules > 3
+
+
+def test_closing_all_does_not_mind_who_closes_one_of_them() -> None:
+    def scenario(run: Interleaving) -> Callable[[], None]:
+        client = GemHandles(Device(vram=PAGE, gart=PAGE))
+        handles = [client.create(client.device.create(PAGE)) for _ in range(2)]
+
+        def close_one() -> None:
+            with suppress(NotFound):
+                client.close(handles[1])
+
+        run.spawn(client.close_all)
+        run.spawn(close_one)
+
+        def finish() -> None:
+            assert len(client) == 0
+            client.check()
+
+        return finish
 
     assert explore(scenario, preemptions=1, limit=scaled(60, 5_000)).schedules > 3

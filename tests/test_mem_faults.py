@@ -196,3 +196,28 @@ def test_counting_and_refusing_agree() -> None:
         assert caught.value.value == 1
         faults.may_fail("third")
     faults.may_fail("after")
+
+
+class Stubborn:
+    """An address space that fails to take notice."""
+
+    immediate_mode = False
+
+    def bo_find(self, obj: object) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_address_space_that_fails_leaves_the_object_where_it_was() -> None:
+    scene = Scene.set_up()
+    space = Stubborn()
+    scene.objects[1].vms.add(space)
+    before = scene.state()
+    with pytest.raises(KeyboardInterrupt):
+        move_to_cpu(scene)
+    with pytest.raises(KeyboardInterrupt):
+        move_to_gart(scene)
+    assert scene.state() == before
+    scene.check()
+    scene.objects[1].vms.discard(space)
+    move_to_cpu(scene)
+    scene.check()

@@ -120,10 +120,10 @@ class TestManagers:
         manager.alloc(SIZE, Place(Domain.VRAM, contiguous=True))
 
     def test_say_what_could_never_fit(self, manager: ResourceManager) -> None:
-        assert manager.could_fit(SIZE, Place(Domain.VRAM))
-        assert not manager.could_fit(SIZE + PAGE, Place(Domain.VRAM))
-        assert not manager.could_fit(2 * PAGE, Place(Domain.VRAM, SIZE - PAGE))
-        assert ResourceManager(Domain.CPU).could_fit(1 << 60, CPU_PLACE)
+        assert manager.could_fit(SIZE, Place(Domain.VRAM), PAGE)
+        assert not manager.could_fit(SIZE + PAGE, Place(Domain.VRAM), PAGE)
+        assert not manager.could_fit(2 * PAGE, Place(Domain.VRAM, SIZE - PAGE), PAGE)
+        assert ResourceManager(Domain.CPU).could_fit(1 << 60, CPU_PLACE, PAGE)
 
     def test_without_addresses_have_room_for_all(self) -> None:
         manager = ResourceManager(Domain.CPU)

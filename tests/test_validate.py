@@ -350,3 +350,21 @@ def test_private_objects_may_go_for_each_other() -> None:
     require_content(first)
     require_content(second)
     device.check()
+
+
+def test_a_victim_that_cannot_move_is_passed_over() -> None:
+    device = make_device(vram=4, gart=8, system=PAGE)
+    large, small, wanted = (make_object(device, pages) for pages in (3, 1, 1))
+    validate(large)
+    validate(small)
+    assert validate(wanted)
+    assert domains_of([large, small, wanted]) == [VRAM, GART, VRAM]
+    device.check()
+    with pytest.raises(OutOfMemory, match="system"):
+        evict(large)
+    further = make_object(device, 3)
+    with pytest.raises(OutOfMemory, match="do not fit in VRAM"):
+        validate(further)
+    for obj in (large, small, wanted):
+        require_content(obj)
+    device.check()

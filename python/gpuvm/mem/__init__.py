@@ -2,12 +2,12 @@
 
 - ``aperture``: the words for where memory is
 - ``device``: the memories of a GPU and the objects in them; where to begin
-- ``gem``, ``handles``, ``idr``, ``names``, ``dma_buf``: objects, and how clients and other devices get at them
+- ``gem``, ``handles``, ``idr``, ``names``, ``dma_buf``: objects, and how clients and devices get at them
 - ``placement``, ``resource``, ``residency``, ``validate``: where objects may be and are
 - ``eviction``, ``policy``, ``move``, ``move_statistics``, ``swap``: how room is made for others
 - ``buddy``, ``pages``, ``instance_memory``: who gives VRAM, pages of system memory, and VRAM for tables
-- ``memory``, ``object_file``, ``sparse_file``, ``remapping``, ``map_count``, ``map_limit``: bytes, and how one
-  page is seen at several places
+- ``memory``, ``object_file``, ``sparse_file``, ``remapping``, ``map_count``, ``map_limit``: bytes, and how
+  one page is seen at several places
 - ``delayed_delete``, ``ownership``, ``faults``: the end of objects, the books compared, failures on demand
 """
 

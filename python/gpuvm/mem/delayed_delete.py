@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from gpuvm.mem.placement import Place
 from gpuvm.sync import lockdep
 from gpuvm.sync.fence import Fence
 from gpuvm.sync.mutex import Mutex
@@ -71,15 +70,14 @@ class DelayedDelete:
                     freed += 1
         return freed
 
-    def wait_for_one(self, place: Place, interruptible: bool = False) -> bool:
-        """Wait until one whose memory helps who wants ``place`` can be freed; False if none was freed.
+    def wait_for_one(self, helps: Callable[[Backing], bool], interruptible: bool = False) -> bool:
+        """Wait until one that ``helps`` can be freed; False if none was freed.
 
         Raises:
             Interrupted: ``interruptible``, and the task was interrupted.
         """
         for dying in self._entries():
-            resource = dying.backing.resource
-            if resource is not None and resource.intersects(place):
+            if helps(dying.backing):
                 for fence in dying.pending():
                     fence.wait(interruptible=interruptible)
                 return self.reap() > 0

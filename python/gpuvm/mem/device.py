@@ -18,7 +18,7 @@ from gpuvm.mem.move import Mover
 from gpuvm.mem.move_statistics import DeviceStatistics
 from gpuvm.mem.names import GemNames
 from gpuvm.mem.object_file import ObjectFile
-from gpuvm.mem.ownership import check_ownership
+from gpuvm.mem.ownership import check_ownership, check_parts
 from gpuvm.mem.pages import PageAllocator
 from gpuvm.mem.placement import PAGE, Placement, placement_of
 from gpuvm.mem.policy import EvictionPolicy, Lru
@@ -100,7 +100,7 @@ class Device:
         memory = self._memories.get(aperture)
         if memory is None:
             raise InvalidArgument(
-                f"memory: {self!r} has none of {aperture!r}; it has {list(self._memories)}", aperture
+                f"memory: {self!r} has none of {aperture!r}, but {list(self._memories)}", aperture
             )
         return memory
 
@@ -143,17 +143,20 @@ class Device:
         size = -(-size // align) * align
         offset = self.object_file.allocate(size)
         pages = OwnPages(self.object_file, offset, size)
-        backing = Backing(pages, size, Resv(name) if resv is None else resv)
-        obj = GemObject(
-            self,
-            backing,
-            self.dying.add,
-            name=name,
-            allowed=placement,
-            align=align,
-            no_share=no_share,
-            priority=priority,
-        )
+        try:
+            obj = GemObject(
+                self,
+                Backing(pages, size, Resv(name) if resv is None else resv),
+                self.dying.add,
+                name=name,
+                allowed=placement,
+                align=align,
+                no_share=no_share,
+                priority=priority,
+            )
+        except BaseException:
+            pages.free()
+            raise
         self.adopt(obj)
         return obj
 
@@ -197,7 +200,7 @@ class Device:
             Contended: for ``with attempt`` to catch.
             Busy: it is pinned elsewhere.
             Interrupted: the task was interrupted.
-            InvalidArgument: no place; another device's object.
+            InvalidArgument: no place; VRAM for an imported object; another device's object.
 
             ``obj`` is where it was then. Others that were evicted stay so; nobody's bytes are lost.
 
@@ -216,7 +219,7 @@ class Device:
         self._require(obj)
         now = self._residency.where(obj)
         if now is not None:
-            self._residency.use(now, hit=now.compatible(obj.allowed[0]))
+            self._residency.use(now, hit=any(map(now.compatible, obj.allowed[:1])))
 
     def evict(self, obj: GemObject, *, interruptible: bool = False) -> None:
         """Move ``obj`` where evicted objects go; what lies on the CPU's side, or nowhere, stays.
@@ -242,9 +245,12 @@ class Device:
 
         Raises:
             OutOfMemory: those that are left stay where they are.
+            InvalidArgument: several domains or none.
 
         Source: ``ttm_resource_manager_evict_all``.
         """
+        if domain not in self._residency.managers:
+            raise InvalidArgument(f"evict_all: {domain!r}; pass one Domain", domain, tuple(Domain))
         self.reap()
         for resource in self._residency.evictable(domain):
             obj = resource.owner
@@ -341,9 +347,9 @@ class Device:
     def check(self) -> None:
         """Verify all of it. Call it while no call is under way.
 
-        What managers handed out is disjoint, and belongs to objects that lie there, to instance memory, or to
-        what is gone and waits for fences. What is wired is where objects lie. Lists, pins, policy and quota
-        agree.
+        What managers and the object file handed out is disjoint, and belongs to objects, to instance memory,
+        or to what is gone and waits for fences. What is wired is where objects lie. Lists, pins, policy and
+        quota agree.
 
         Raises:
             CheckFailed: with the state.
@@ -361,7 +367,9 @@ class Device:
             instances=self.instance_memory.resources,
             dying={backing.resource for backing in self.dying.backings()},
         )
-        for obj in {*self._objects, *self._residency.owners()}:
+        objects = {*self._objects, *self._residency.owners()}
+        check_parts(self.object_file, [*(obj.backing for obj in objects), *self.dying.backings()])
+        for obj in objects:
             obj.check()
 
     def statistics(self) -> DeviceStatistics:
@@ -383,11 +391,9 @@ def _check_new(size: int, align: int, priority: int, no_share: bool, resv: Resv 
         raise InvalidArgument(f"create: {size} bytes; pass a positive number", size, 1)
     if align < PAGE or align & (align - 1):
         raise InvalidArgument(f"create: align {align}; pass a power of two from {PAGE} on", align, PAGE)
-    if not 0 <= priority < PRIORITIES:
-        raise InvalidArgument(
-            f"create: priority {priority}; pass one from 0 to {PRIORITIES - 1}", priority, PRIORITIES - 1
-        )
+    if priority not in range(PRIORITIES):
+        raise InvalidArgument(f"create: priority {priority}; pass 0 to {PRIORITIES - 1}", priority)
+    if not (resv is None or isinstance(resv, Resv)):
+        raise InvalidArgument(f"create: resv {resv!r}; pass the reservation of an address space", resv)
     if no_share and resv is None:
-        raise InvalidArgument(
-            "create: no_share without an address space; pass that one's reservation as resv"
-        )
+        raise InvalidArgument("create: no_share without an address space; pass its reservation as resv")

@@ -48,6 +48,8 @@ class DmaBuf:
     __slots__ = ("__weakref__", "_allowed", "_attached", "_imports", "obj")
 
     def __init__(self, obj: GemObject) -> None:
+        if obj.no_share:
+            raise PermissionDenied(f"DmaBuf: {obj!r} is private; make it without no_share to share it", obj)
         self.obj: Final = obj
         self._imports: Final[weakref.WeakKeyDictionary[Device, weakref.ref[GemObject]]] = (
             weakref.WeakKeyDictionary()
@@ -65,8 +67,6 @@ class DmaBuf:
         Raises:
             PermissionDenied: ``obj`` is not to be shared.
         """
-        if obj.no_share:
-            raise PermissionDenied(f"DmaBuf: {obj!r} is private; make it without no_share to share it", obj)
         if obj.dma_buf is not None:
             return obj.dma_buf
         exported = None if obj.export is None else obj.export()

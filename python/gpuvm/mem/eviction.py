@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gpuvm.errors import InvalidArgument, OutOfMemory
@@ -17,7 +18,7 @@ from gpuvm.mem.swap import page_out
 from gpuvm.sync.resv import Resv
 
 if TYPE_CHECKING:
-    from gpuvm.mem.gem import GemObject
+    from gpuvm.mem.gem import Backing, GemObject
 
 SWAPPED_FIRST: Final = (Domain.CPU, Domain.GART)
 """Whose objects are swapped out, those that nobody has to be told of before others."""
@@ -117,7 +118,8 @@ class Evictor:
     ) -> Resource | None:
         """Memory at ``place`` for ``obj``; None if there is none, even after ``evicting`` who may go.
 
-        Objects are swapped out in any case where it is system pages that are short.
+        Where it is system pages that are short, objects are swapped out in any case, and those that are gone
+        waited for.
 
         Raises:
             GpuvmError: as from ``make_room``.
@@ -128,7 +130,7 @@ class Evictor:
             if resource is not None:
                 return resource
             if self._residency.short_of_system_pages(obj, place):
-                made_room = self._swap_out_first(claims, interruptible)
+                made_room = self._free_system_pages(claims, interruptible)
             else:
                 made_room = evicting and self.make_room(place, claims, interruptible)
             if not (made_room or (evicting and self._residency.given_back != before)):
@@ -144,12 +146,12 @@ class Evictor:
         Raises:
             Contended: the Exec must begin again.
             Interrupted: ``interruptible``, and the task was interrupted.
-            OutOfMemory: the victim cannot move; nothing was changed.
+            OutOfMemory: the move failed; nothing was changed.
 
         Source: ``ttm_bo_evict_alloc``.
         """
         return (
-            self._dying.wait_for_one(place, interruptible)
+            self._dying.wait_for_one(partial(_intersects, place), interruptible)
             or self._evict_unlocked(place, claims, interruptible)
             or self._evict_locked(place, claims, interruptible)
         )
@@ -163,20 +165,23 @@ class Evictor:
             OutOfMemory: there are no system pages for it, or no room for the move; it stays where it is.
             Interrupted: as ``Mover.move``; it stays where it is.
         """
-        old = self._residency.where(obj)
-        if old is None:
-            return
-        for place in eviction_placement(old.domain):
-            new = self.obtain(obj, place, claims, interruptible=interruptible)
-            if new is not None:
-                self.move(obj, new, evict=True, interruptible=interruptible)
-                return
-        if old.domain != Domain.CPU:
+        if not self._move_out(obj, claims, interruptible):
             raise OutOfMemory(
                 f"evict: no system pages for the {obj.size:#x} bytes of {obj!r}; raise the quota `system`",
                 obj.size,
                 self._residency.system,
             )
+
+    def _move_out(self, obj: GemObject, claims: Claims, interruptible: bool) -> bool:
+        """``evict``; False if there are no system pages for it."""
+        old = self._residency.where(obj)
+        places = () if old is None else eviction_placement(old.domain)
+        for place in places:
+            new = self.obtain(obj, place, claims, interruptible=interruptible)
+            if new is not None:
+                self.move(obj, new, evict=True, interruptible=interruptible)
+                return True
+        return not places
 
     def move(
         self, obj: GemObject, new: Resource, *, evict: bool = False, interruptible: bool = False
@@ -191,20 +196,24 @@ class Evictor:
     # -- victims
 
     def _evict_unlocked(self, place: Place, claims: Claims, interruptible: bool) -> bool:
-        """Evict the first whose reservation is free, or held for the same purpose."""
+        """Evict the first whose reservation is free, or held for the same purpose.
+
+        One that there are no system pages for is passed over, and so are those that are not smaller.
+        """
+        too_large = math.inf
 
         def suits(resource: Resource, victim: GemObject) -> bool:
-            return resource.intersects(place) and claims.take(victim)
+            return resource.size < too_large and resource.intersects(place) and claims.take(victim)
 
-        found = self._residency.first(place.domain, suits)
-        if found is None:
-            return False
-        victim = found[1]
-        try:
-            self.evict(victim, claims, interruptible)
-        finally:
-            claims.give_back(victim)
-        return True
+        while (found := self._residency.first(place.domain, suits)) is not None:
+            victim = found[1]
+            try:
+                if self._move_out(victim, claims, interruptible):
+                    return True
+            finally:
+                claims.give_back(victim)
+            too_large = victim.size
+        return False
 
     def _evict_locked(self, place: Place, claims: Claims, interruptible: bool) -> bool:
         """Wait for the reservation of the first, and evict it if that still helps."""
@@ -226,7 +235,7 @@ class Evictor:
         try:
             resource = victim.resource
             if resource is not None and resource.intersects(place) and not victim.pin_count:
-                self.evict(victim, claims, interruptible)
+                return self._move_out(victim, claims, interruptible)
         finally:
             exec.unlock_obj(victim)
         return True
@@ -234,6 +243,12 @@ class Evictor:
     def _first_arriving(self, place: Place, claims: Claims) -> GemObject | None:
         arriving = self._residency.arriving(place)
         return next((obj for obj in arriving if not claims.keeps(obj) and not claims.holds(obj)), None)
+
+    def _free_system_pages(self, claims: Claims, interruptible: bool) -> bool:
+        """Swap out an object, or wait for one that is gone; False if there is none."""
+        return self._swap_out_first(claims, interruptible) or self._dying.wait_for_one(
+            self._residency.takes_system_pages, interruptible
+        )
 
     def _swap_out_first(self, claims: Claims, interruptible: bool) -> bool:
         """Swap out the first whose reservation is free; False if there is none."""
@@ -252,3 +267,8 @@ class Evictor:
                     claims.give_back(victim)
                 return True
         return False
+
+
+def _intersects(place: Place, backing: Backing) -> bool:
+    """Whether its end helps who wants ``place``."""
+    return backing.resource is not None and backing.resource.intersects(place)

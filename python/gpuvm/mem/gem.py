@@ -82,15 +82,22 @@ class Backing:
         size: in bytes.
         resv: the object's reservation, which others may share.
         resource: where it lies; None if it has no physical address.
+        owner: the object. While that ends another thread may get hold of it by such a weak reference.
     """
 
-    __slots__ = ("pages", "resource", "resv", "size")
+    __slots__ = ("owner", "pages", "resource", "resv", "size")
 
     def __init__(self, pages: Pages, size: int, resv: Resv) -> None:
         self.pages: Final = pages
         self.size: Final = size
         self.resv: Final = resv
         self.resource: Resource | None = None
+        self.owner: weakref.ref[GemObject] | None = None
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether somebody has the object, though it seemed to be gone."""
+        return self.owner is not None and self.owner() is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +202,7 @@ class GemObject:
         """Whose it is, if it is not to be shared: that client's which made the first handle."""
         self.export: weakref.ref[DmaBuf] | None = None
         """What it was exported as."""
+        backing.owner = weakref.ref(self)
         self._released: Final = released  # last: what was not finished is not released
 
     # -- its bytes
@@ -294,6 +302,7 @@ class GemObject:
             (min(self.pin_count, self.handle_count, self.flink_name) < 0, "a count is negative"),
             (self.swapped and self.resource is not None, "swapped out, but placed"),
             (self.flink_name > 0 and self.handle_count == 0, "a name without a handle"),
+            (self.flink_name > 0 and not self.device.names.knows(self), "its name is another's"),
             (self.dma_buf is not None and self.domain == Domain.VRAM, "imported, but in VRAM"),
         )
         words = [what for wrong, what in broken if wrong]

@@ -118,18 +118,22 @@ class GemHandles:
         Source: ``drm_gem_handle_delete``.
         """
         with self.device.names.lock:
-            obj = self._objects.remove(handle)
-            if obj is None:
-                raise self._unknown("close", handle)
-            self._forget_dma_buf(handle)
-            obj.handle_count -= 1
-            if not obj.handle_count:
-                self.device.names.drop(obj)
+            self._close(handle)
+
+    def _close(self, handle: int) -> None:
+        obj = self._objects.remove(handle)
+        if obj is None:
+            raise self._unknown("close", handle)
+        self._forget_dma_buf(handle)
+        obj.handle_count -= 1
+        if not obj.handle_count:
+            self.device.names.drop(obj)
 
     def close_all(self) -> None:
         """Forget every handle, as when the client closes the device (``drm_gem_release``)."""
-        for handle in self._objects:
-            self.close(handle)
+        with self.device.names.lock:
+            for handle in self._objects:
+                self._close(handle)
 
     def __iter__(self) -> Iterator[int]:
         """Handles, the oldest first, as they are now."""

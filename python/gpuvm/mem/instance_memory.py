@@ -69,7 +69,7 @@ class InstanceMemory:
             raise InvalidArgument(
                 f"instance memory: {size} bytes; pass a power of two, at least {PAGE}", size, PAGE
             )
-        if not self._residency.could_fit(size, _ANYWHERE):
+        if not self._residency.could_fit(size, _ANYWHERE, size):
             raise NoSpace(f"instance memory: {size:#x} bytes of {self._vram.size:#x}", size, self._vram.size)
         faults.may_fail("instance memory")
         claims = Claims(None, None)

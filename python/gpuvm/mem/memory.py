@@ -139,7 +139,7 @@ class Memory:
             self._room.grow(maps)
             try:
                 self._mapping.replace_pages(addr, range, fd, offset, room=self._room)
-            except OSError:
+            except BaseException:
                 self._room.shrink(maps)
                 raise
             self._wired.insert(place, new)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gpuvm.errors import OutOfMemory
-from gpuvm.mem.aperture import Aperture
+from gpuvm.mem.aperture import Aperture, Extent
 from gpuvm.mem.memory import Memory
 from gpuvm.mem.residency import Residency
 from gpuvm.mem.resource import Resource
@@ -75,12 +76,16 @@ class Mover:
         obj.resv.reserve_fences(1)
         known = self._residency.where(obj) is not None or obj.swapped
         stalled = known and _wait_for_users(obj, interruptible)
+        fence = Fence(fence_context_alloc(), 1, driver=self._name, timeline="move")
         self._wire(obj, new)
         old = obj.resource
-        if old is not None:
-            _tell_address_spaces(obj)
-        fence = Fence(fence_context_alloc(), 1, driver=self._name, timeline="move")
-        obj.resv.add_fence(fence, Usage.KERNEL)
+        try:
+            if old is not None:
+                _tell_address_spaces(obj)
+            obj.resv.add_fence(fence, Usage.KERNEL)
+        except BaseException:  # those that were told validate it again, and find it where it was
+            self._unwire(() if new is None else new.extents)
+            raise
         with lockdep.fence_signalling(fence.context):
             try:
                 if old is not None:
@@ -99,9 +104,12 @@ class Mover:
                 done.append(extent)
                 offset += extent.range
         except BaseException:
-            for extent in done:
-                self._memories[extent.aperture].unwire(extent.addr, extent.range)
+            self._unwire(done)
             raise
+
+    def _unwire(self, extents: Iterable[Extent]) -> None:
+        for extent in extents:
+            self._memories[extent.aperture].unwire(extent.addr, extent.range)
 
     def free(self, backing: Backing) -> bool:
         """Give back all that an object had, since it is gone and nobody uses it any more.
@@ -109,10 +117,9 @@ class Mover:
         False, to be asked again, if another thread got hold of it while it went, or its pages are not to be
         freed now.
         """
-        if self._residency.is_looked_at(backing):
+        if backing.is_looked_at:
             return False
-        for extent in () if backing.resource is None else backing.resource.extents:
-            self._memories[extent.aperture].unwire(extent.addr, extent.range)
+        self._unwire(() if backing.resource is None else backing.resource.extents)
         self._residency.release(backing)
         return backing.pages.free()
 
@@ -138,7 +145,9 @@ def _wait_for_users(obj: GemObject, interruptible: bool) -> bool:
 
 def _tell_address_spaces(obj: GemObject) -> None:
     """Its mappings are void (``drm_gpuvm_bo_gem_evict``)."""
-    for vm in list(obj.vms):
+    with obj.gpuva_lock:  # in immediate mode others may join just now
+        vms = list(obj.vms)
+    for vm in vms:
         with obj.gpuva_lock if vm.immediate_mode else nullcontext():
             vm_bo = vm.bo_find(obj)
             if vm_bo is not None:

@@ -67,6 +67,11 @@ class GemNames:
             raise NotFound(f"open: no object has the name {name}; pass what flink returned", name)
         return obj
 
+    def knows(self, obj: GemObject) -> bool:
+        """Whether it is ``obj`` that has the name that it thinks."""
+        named = self._named.get(obj.flink_name)
+        return named is not None and named() is obj
+
     def check(self) -> None:
         """Verify that names and objects agree. Call it while no thread is inside a call.
 

@@ -132,6 +132,12 @@ class ObjectFile:
 
     # -- itself
 
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """What is handed out, as (offset, size), in this order. O(objects)."""
+        with self._lock:
+            return [(part.addr, part.range) for part in self._space]
+
     def check(self) -> None:
         """Verify what is handed out, and that the mapping shows the file. No call may be under way.
 
@@ -148,8 +154,7 @@ class ObjectFile:
 
     def statistics(self) -> ObjectFileStatistics:
         """How much is handed out, and how much memory it takes. O(objects)."""
-        with self._lock:
-            ranges = [part.range for part in self._space]
+        ranges = [range for _, range in self.parts]
         return ObjectFileStatistics(self.size, len(ranges), sum(ranges), self._file.allocated)
 
     def __repr__(self) -> str:

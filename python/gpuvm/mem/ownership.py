@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 from gpuvm.errors import CheckFailed
 from gpuvm.mem.aperture import Domain
 from gpuvm.mem.memory import Memory
+from gpuvm.mem.object_file import ObjectFile
 from gpuvm.mem.resource import Resource
+
+if TYPE_CHECKING:
+    from gpuvm.mem.gem import Backing
 
 
 def check_ownership(
@@ -43,6 +48,17 @@ def check_ownership(
             raise CheckFailed(f"{memory!r}: wired {wired}, objects lie at {lying}")
 
 
+def check_parts(file: ObjectFile, backings: Iterable[Backing]) -> None:
+    """Verify that what ``file`` handed out is just what objects have, and those that are gone.
+
+    Raises:
+        CheckFailed: with the state.
+    """
+    owned = {(backing.pages.offset, backing.size) for backing in backings if backing.pages.fd == file.fd}
+    if owned != set(file.parts):
+        raise CheckFailed(f"{file!r}: handed out {file.parts}, objects have {sorted(owned)}")
+
+
 def _check_owner(resource: Resource, accounted: bool) -> None:
     owner = resource.owner
     if owner is None:
@@ -50,5 +66,7 @@ def _check_owner(resource: Resource, accounted: bool) -> None:
             raise CheckFailed(f"{resource!r} is nobody's")
     elif owner.domain != resource.domain or owner.extents != resource.extents:
         raise CheckFailed(f"{resource!r} of {owner!r}, which lies in {owner.resource!r}")
+    elif owner.swapped:
+        raise CheckFailed(f"{resource!r} of {owner!r}, which is swapped out")
     elif resource.manager.is_pinned(resource) != (owner.pin_count > 0):
         raise CheckFailed(f"{resource!r} of {owner!r}, which is pinned {owner.pin_count} times")

@@ -21,7 +21,7 @@ class Place:
         first: lowest physical address.
         last: end of the window, exclusive; None: end of the memory.
         contiguous: in one extent.
-        fallback: only for an object that has no place yet and gets none elsewhere, evicting others included.
+        fallback: only for an object that gets none of the other places, evicting others included.
 
     Raises:
         InvalidArgument: several domains or none; a window that is empty or cuts pages.

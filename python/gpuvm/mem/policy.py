@@ -12,7 +12,7 @@ from math import inf
 from typing import Protocol
 
 from gpuvm.errors import CheckFailed
-from gpuvm.mem.resource import Resource, ResourceManager
+from gpuvm.mem.resource import PRIORITIES, Resource, ResourceManager
 
 
 class EvictionPolicy(Protocol):
@@ -33,8 +33,8 @@ class EvictionPolicy(Protocol):
     def used(self, resource: Resource) -> None:
         """It was used where it is: validated, or ``Device.used``. It may be pinned."""
 
-    def candidates(self, manager: ResourceManager) -> Iterable[Resource]:
-        """Those of ``manager`` that were added, in the order in which they should go.
+    def candidates(self, manager: ResourceManager, priority: int) -> Iterable[Resource]:
+        """Those of ``manager`` and of this priority that were added, in the order in which they should go.
 
         Whoever asks takes the first that suits him, and asks anew for the next.
         """
@@ -57,9 +57,9 @@ class Lru:
     def used(self, resource: Resource) -> None:
         """Nothing to note."""
 
-    def candidates(self, manager: ResourceManager) -> Iterator[Resource]:
-        """In the order of the manager's lists."""
-        return manager.lru()
+    def candidates(self, manager: ResourceManager, priority: int) -> Iterator[Resource]:
+        """In the order of the manager's list."""
+        return manager.lru_of(priority)
 
     def check(self, manager: ResourceManager) -> None:
         """It has no state."""
@@ -68,33 +68,33 @@ class Lru:
 class Clock:
     """Second chance: a hand goes round; who was used since it last came by is passed over, once.
 
-    Costs O(1) a use; an eviction as far as
-    the hand goes, O(objects) at worst.
+    Costs O(1) a use; an eviction as far as the hand goes, O(objects) at worst. Each priority has a hand of
+    its own, so that nobody loses his chance while others are asked.
     """
 
     name = "clock"
 
     def __init__(self) -> None:
-        self._rings: dict[ResourceManager, OrderedDict[Resource, bool]] = {}
-        """Of each manager, the hand at the front; True: used since the hand came by."""
+        self._rings: dict[tuple[ResourceManager, int], OrderedDict[Resource, bool]] = {}
+        """Of each manager and priority, the hand at the front; True: used since the hand came by."""
 
     def added(self, resource: Resource) -> None:
         """It is the last that the hand will come to."""
-        self._rings.setdefault(resource.manager, OrderedDict())[resource] = False
+        self._ring_of(resource.manager, resource.priority)[resource] = False
 
     def removed(self, resource: Resource) -> None:
         """The hand will not come to it."""
-        del self._rings[resource.manager][resource]
+        del self._ring_of(resource.manager, resource.priority)[resource]
 
     def used(self, resource: Resource) -> None:
         """The hand will pass over it once."""
-        ring = self._rings[resource.manager]
+        ring = self._ring_of(resource.manager, resource.priority)
         if resource in ring:
             ring[resource] = True
 
-    def candidates(self, manager: ResourceManager) -> Iterator[Resource]:
+    def candidates(self, manager: ResourceManager, priority: int) -> Iterator[Resource]:
         """Twice round at most: then everybody had his chance, and was offered once."""
-        ring = self._rings.get(manager, OrderedDict())
+        ring = self._ring_of(manager, priority)
         offered: set[Resource] = set()
         for _ in range(2 * len(ring)):
             resource = next(iter(ring))
@@ -106,10 +106,14 @@ class Clock:
             ring.move_to_end(resource)
 
     def check(self, manager: ResourceManager) -> None:
-        """The ring and the lists have the same members."""
-        ring = self._rings.get(manager, OrderedDict())
-        if ring.keys() != set(manager.lru()):
-            raise CheckFailed(f"clock: {list(ring)!r} on the ring of {list(manager.lru())!r}")
+        """The rings and the lists have the same members."""
+        for priority in range(PRIORITIES):
+            ring, listed = self._ring_of(manager, priority), list(manager.lru_of(priority))
+            if ring.keys() != set(listed):
+                raise CheckFailed(f"clock: {list(ring)!r} on the ring of {listed!r}")
+
+    def _ring_of(self, manager: ResourceManager, priority: int) -> OrderedDict[Resource, bool]:
+        return self._rings.setdefault((manager, priority), OrderedDict())
 
 
 class FarthestNextUse:
@@ -143,9 +147,9 @@ class FarthestNextUse:
         if uses:
             uses.popleft()
 
-    def candidates(self, manager: ResourceManager) -> list[Resource]:
+    def candidates(self, manager: ResourceManager, priority: int) -> list[Resource]:
         """The farthest first; of those that are never used again the least recently used first."""
-        return sorted(manager.lru(), key=self._next_use, reverse=True)
+        return sorted(manager.lru_of(priority), key=self._next_use, reverse=True)
 
     def check(self, manager: ResourceManager) -> None:
         """What it knows does not depend on who is there."""

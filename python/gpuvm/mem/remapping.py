@@ -93,7 +93,7 @@ class Mapping:
             )
         map_count.charge(1)
         try:
-            address = _mmap(None, size, NO_ACCESS, _NOTHING, NO_FILE, 0)
+            address = _mmap(None, min(size, _END), NO_ACCESS, _NOTHING, NO_FILE, 0)
         except OutOfMemory:
             map_count.charge(-1)
             raise
@@ -167,7 +167,7 @@ class Mapping:
             new.range <= 0
             or new.addr < 0
             or new.end > self.size
-            or new.offset < 0
+            or not 0 <= new.offset <= _END - new.range
             or (new.addr | new.range | new.offset) % PAGE
         ):
             raise InvalidArgument(
@@ -185,7 +185,7 @@ class Mapping:
             _take(added, room)
         try:
             _mmap(self.address + new.addr, new.range, new.protection, flags | _FIXED, new.fd, new.offset)
-        except (OutOfMemory, BadFile):
+        except BaseException:
             if added > 0:
                 _take(-added, room)
             raise
@@ -271,6 +271,8 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _munmap = _libc.munmap  # still there when modules are torn down
+_END: Final = 1 << 63
+"""Beyond all addresses and files; ctypes would cut off larger numbers without a word."""
 _FAILED: Final = ctypes.c_void_p(-1).value
 _FIXED: Final = 0x10  # MAP_FIXED
 _NOTHING: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE

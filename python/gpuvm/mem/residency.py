@@ -99,11 +99,16 @@ class Residency:
         with self.lock:
             return self._is_short(self._further_system_pages(obj, place.domain))
 
-    def could_fit(self, size: int, place: Place) -> bool:
+    def takes_system_pages(self, backing: Backing) -> bool:
+        """Whether the quota gets some back when its object ends."""
+        resource = backing.resource or self._on_cpu.get(backing)
+        return resource is not None and resource.domain in SYSTEM_DOMAINS
+
+    def could_fit(self, size: int, place: Place, align: int) -> bool:
         """Whether so much would fit if nothing else were there."""
         if place.domain in SYSTEM_DOMAINS and self.system is not None and size > self.system:
             return False
-        return self.managers[place.domain].could_fit(size, place)
+        return self.managers[place.domain].could_fit(size, place, align)
 
     def free(self, resource: Resource, *, cleared: bool) -> None:
         """Give back what no object lies in; ``cleared``: it holds nothing but zeros."""
@@ -184,12 +189,6 @@ class Residency:
                 self._system_used -= resource.size
             self._free(resource, cleared=True)
 
-    def is_looked_at(self, backing: Backing) -> bool:
-        """Whether somebody may still have its object: another thread got hold of it while it was going."""
-        with self.lock:
-            resource = backing.resource or self._on_cpu.get(backing)
-            return resource is not None and resource.owner is not None
-
     def _leave(self, resource: Resource) -> None:
         resource.manager.remove(resource)
         self.policy.removed(resource)
@@ -237,9 +236,7 @@ class Residency:
 
     def _in_order(self, manager: ResourceManager) -> Iterator[Resource]:
         for priority in manager.priorities():
-            for resource in self.policy.candidates(manager):
-                if resource.priority == priority:
-                    yield resource
+            yield from self.policy.candidates(manager, priority)
 
     # -- itself
 
@@ -272,8 +269,12 @@ class Residency:
                 raise CheckFailed(
                     f"system pages: {self._system_used} bytes counted, {charged} in use, quota {self.system}"
                 )
-            on_cpu = set(self.managers[Domain.CPU].resources)
-            if set(self._on_cpu.values()) != on_cpu:
+            on_cpu = self.managers[Domain.CPU].resources
+            known = {resource: backing.owner for backing, resource in self._on_cpu.items()}
+            foreign = [
+                obj for resource, owner in known.items() if owner and (obj := owner()) != resource.owner
+            ]
+            if known.keys() != set(on_cpu) or len(self._on_cpu) != len(on_cpu) or foreign:
                 raise CheckFailed(f"on the CPU's side {self._on_cpu!r}, listed {on_cpu!r}")
 
     def statistics(self, *, name: str, objects: int, dying: int, instance_memory: int) -> DeviceStatistics:

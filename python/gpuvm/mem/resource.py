@@ -23,6 +23,10 @@ PRIORITIES: Final = 4
 class Allocator(Protocol):
     """What hands out addresses: ``Buddy`` for VRAM, ``PageAllocator`` for GART."""
 
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that are free."""
+
     def alloc(
         self,
         size: int,
@@ -191,12 +195,12 @@ class ResourceManager:
             for extent in resource.extents:
                 self.allocator.free(extent.addr, extent.range, cleared)
 
-    def could_fit(self, size: int, place: Place) -> bool:
-        """Whether it would fit if nothing else were there."""
+    def could_fit(self, size: int, place: Place, align: int) -> bool:
+        """Whether it would fit if nothing else were there; ``size`` is a multiple of ``align``."""
         if self.allocator is None:
             return True
         first, last = place.window(self.size)
-        return size <= last - first
+        return size <= last - -(-first // align) * align
 
     # -- lists
 
@@ -234,6 +238,10 @@ class ResourceManager:
         """Those that may be evicted: lower priorities first, of one the least recently used first."""
         for resources in self._lru:
             yield from resources
+
+    def lru_of(self, priority: int) -> Iterator[Resource]:
+        """Those of one priority that may be evicted, the least recently used first."""
+        return iter(self._lru[priority])
 
     def priorities(self) -> tuple[int, ...]:
         """Those that somebody has, lowest first."""
@@ -275,6 +283,8 @@ class ResourceManager:
         if self.allocator is None:
             return
         self.allocator.check()
+        if self.allocator.free_bytes != self.size - self._used:
+            raise CheckFailed(f"{self!r}: {self.allocator!r} has other bytes free")
         end = 0
         for extent in sorted(extent for resource in self._resources for extent in resource.extents):
             if extent.addr < end or extent.addr + extent.range > self.size:

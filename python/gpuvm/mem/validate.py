@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gpuvm.errors import Busy, InvalidArgument, NoSpace, OutOfMemory
+from gpuvm.mem.aperture import Domain
 from gpuvm.mem.eviction import Claims, Evictor, WorkingSet
 from gpuvm.mem.placement import Place, Placement
 from gpuvm.mem.residency import Residency
@@ -27,6 +28,11 @@ def validate(
     """Have ``obj`` in one of the places; True if it moved. See ``Device.validate``."""
     if not placement:
         raise InvalidArgument(f"validate: no place for {obj!r}; pass some, such as placement_of(Domain.VRAM)")
+    if obj.dma_buf is not None and any(place.domain == Domain.VRAM for place in placement):
+        raise InvalidArgument(
+            f"validate: {obj!r} was imported, its pages are not to leave system memory; pass GART or CPU",
+            placement,
+        )
     now = residency.where(obj)
     if now is not None and _lies_well(now, placement, fallback=False):
         residency.use(now, hit=now.compatible(placement[0]))
@@ -62,7 +68,7 @@ def _find(
 
     Source: ``ttm_bo_alloc_resource``.
     """
-    places = [place for place in placement if residency.could_fit(obj.size, place)]
+    places = [place for place in placement if residency.could_fit(obj.size, place, obj.align)]
     for place in places:
         if not place.fallback:
             new = evictor.obtain(obj, place, claims, interruptible=interruptible)
@@ -75,9 +81,10 @@ def _find(
         if new is not None:
             return new
     if places:
+        quota = "" if residency.system is None else ", or raise the quota `system`"
         raise OutOfMemory(
             f"validate: {obj.size:#x} bytes of {obj!r} do not fit in {_names(places)} beside what is pinned "
-            "or used with it; use less at once",
+            f"or used with it; use less at once{quota}",
             obj.size,
             placement,
         )

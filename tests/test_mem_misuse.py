@@ -1,0 +1,100 @@
+"""Bad input to memory management: it is refused by name, and the device goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpuvm.errors import InvalidArgument, NoSpace, OutOfMemory, PermissionDenied
+from gpuvm.mem.aperture import Domain
+from gpuvm.mem.dma_buf import DmaBuf
+from gpuvm.mem.map_count import map_count
+from gpuvm.mem.placement import PAGE, Place, placement_of
+from gpuvm.mem.remapping import Mapping
+from gpuvm.sync.resv import Resv
+from memories import numbered_file
+from placed import evict, make_device, make_object, validate
+
+VRAM, GART, CPU = Domain.VRAM, Domain.GART, Domain.CPU
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"resv": "vm"}, "resv"), ({"resv": Resv}, "resv"), ({"priority": 1.5}, "priority")],
+)
+def test_what_would_break_a_later_call_is_refused_at_once(options: dict[str, Any], word: str) -> None:
+    device = make_device()
+    with pytest.raises(InvalidArgument, match=word):
+        device.create(PAGE, **options)
+    validate(device.create(PAGE))
+    device.check()
+
+
+@pytest.mark.parametrize("domain", [VRAM | GART, Domain(0)])
+def test_one_domain_is_evicted_at_a_time(domain: Domain) -> None:
+    with pytest.raises(InvalidArgument, match="one Domain"):
+        make_device().evict_all(domain)
+
+
+@pytest.mark.parametrize("domain", [VRAM, GART])
+@pytest.mark.parametrize(("first", "last"), [(1, 6), (1, 7), (2, 5)])
+def test_a_window_without_an_aligned_address_never_fits(domain: Domain, first: int, last: int) -> None:
+    device = make_device(vram=8, gart=8)
+    obj = device.create(4 * PAGE, align=4 * PAGE)
+    with pytest.raises(NoSpace, match="never"):
+        validate(obj, (Place(domain, first * PAGE, last * PAGE),))
+    validate(obj, (Place(domain, first * PAGE, 8 * PAGE),))
+    device.check()
+
+
+def test_imported_objects_are_not_put_into_vram() -> None:
+    exporter, importer = make_device(), make_device()
+    imported = DmaBuf.of(make_object(exporter)).attach(importer)
+    with pytest.raises(InvalidArgument, match="imported"):
+        validate(imported, placement_of(VRAM | GART))
+    with imported.resv, pytest.raises(InvalidArgument, match="imported"):
+        importer.pin(imported, VRAM)
+    validate(imported)
+    importer.check()
+
+
+def test_private_objects_are_not_shared_by_a_buffer_of_ones_own() -> None:
+    private = make_device().create(PAGE, resv=Resv("vm"), no_share=True)
+    with pytest.raises(PermissionDenied, match="private"):
+        DmaBuf(private)
+
+
+@pytest.mark.parametrize("offset", [1 << 63, 1 << 64, (1 << 64) + PAGE])
+def test_an_offset_that_no_file_has_is_not_cut_down(offset: int) -> None:
+    vram, file = make_device().vram, numbered_file(1, 1)
+    before = map_count.used
+    with pytest.raises(InvalidArgument, match="offset"):
+        vram.wire(0, PAGE, file.fd, offset)
+    assert map_count.used == before
+    vram.check()
+
+
+@pytest.mark.parametrize(("fd", "offset"), [("file", 0), (1, 1.5)])
+def test_wiring_what_is_no_number_costs_no_maps(fd: Any, offset: Any) -> None:
+    vram = make_device().vram
+    before = map_count.used
+    with pytest.raises(Exception, match="type"):
+        vram.wire(0, PAGE, fd, offset)
+    assert map_count.used == before
+    vram.check()
+
+
+def test_a_mapping_larger_than_addresses_go_is_refused() -> None:
+    with pytest.raises(OutOfMemory, match="addresses"):
+        Mapping((1 << 64) + PAGE)
+
+
+def test_objects_without_a_place_can_be_used() -> None:
+    obj = make_object(make_device(), 1)
+    validate(obj)
+    obj.allowed = ()
+    with obj.resv:
+        obj.device.used(obj)
+    evict(obj)
+    obj.device.check()
