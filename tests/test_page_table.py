@@ -231,6 +231,26 @@ def test_statistics_count_entries() -> None:
     assert statistics.core_bytes > 512
 
 
+def test_an_entry_counts_once_whatever_is_below_it() -> None:
+    scene = Scene()
+    for shift in (12, 16):
+        scene.tables.get(0, 512 * MIB, shift)
+    scene.get_map(0, 512 * MIB, 21, 1 * GIB)
+    scene.tables.sparse(0, 512 * MIB, True)
+    tables = scene.tables.tables()
+    assert [table.used for table in tables if table.level == 3] == [256]
+    assert scene.tables.statistics().waste == 3 * (4096 - 8) + 256 * 256 + 256 * 4096
+
+
+@pytest.mark.parametrize("flags", [0x10, -1, PteFlags(0x80)])
+def test_flags_that_are_none_are_refused(flags: PteFlags) -> None:
+    scene = Scene()
+    scene.tables.get(0, 4096, 12)
+    with pytest.raises(InvalidArgument, match="flags"):
+        scene.tables.map(0, 4096, 12, vram(0, 4096), 0, flags)
+    assert scene.look(0) == "Fault"
+
+
 @pytest.mark.parametrize(
     ("addr", "size", "shift"),
     [

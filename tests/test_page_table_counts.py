@@ -158,6 +158,8 @@ def test_closing_needs_an_empty_space() -> None:
     with pytest.raises(InvalidArgument, match="closed"):
         scene.tables.get(0, 4096, 12)
     with pytest.raises(InvalidArgument, match="closed"):
+        scene.tables.walk(0)
+    with pytest.raises(InvalidArgument, match="closed"):
         scene.tables.close()
     assert scene.memory.used == {}
 
@@ -246,8 +248,17 @@ def test_running_out_of_memory_half_way_leaves_nothing_behind() -> None:
     scene = _scene()
     before = scene.picture()
     with pytest.raises(OutOfMemory):
-        scene.tables.get(0, 1 << 40, 12)
+        scene.tables.get(0, 504 * MIB, 12)
     assert scene.picture() == before
+
+
+@pytest.mark.parametrize("range", [1 << 40, 1 << 49])
+def test_more_tables_than_vram_are_refused_at_once(range: int) -> None:
+    """Before objects are evicted one by one for tables that cannot be."""
+    scene = _scene()
+    with faults.count_allocations() as allocations, pytest.raises(OutOfMemory, match="shorter range"):
+        scene.tables.get(0, range, 12)
+    assert allocations == []
 
 
 @CASES
@@ -284,6 +295,20 @@ def test_a_word_that_is_wrong_is_found(level: str) -> None:
     scene.tables.check()
     scene.memory.view[scene.at(level, 2 * MIB) + (level == "PD0") * 24] ^= 1
     with pytest.raises(CheckFailed, match=r"in VRAM|high word"):
+        scene.tables.check()
+
+
+@pytest.mark.parametrize("bit", [1, 4, 9, 33, 53, 54])
+@pytest.mark.parametrize("level", ["PD0", "LPT"])
+def test_a_page_that_cannot_be_is_found(level: str, bit: int) -> None:
+    """Pages of VRAM with another aperture, an address between pages, or bits that mean nothing."""
+    scene = Scene()
+    scene.get_map(2 * MIB, 64 * KIB, 16, GIB)
+    scene.get_map(4 * MIB, 2 * MIB, 21, GIB)
+    scene.tables.check()
+    place = scene.at(level, 2 * MIB) + (level == "PD0") * 32 + bit // 8
+    scene.memory.view[place] ^= 1 << bit % 8
+    with pytest.raises(CheckFailed, match="no page"):
         scene.tables.check()
 
 

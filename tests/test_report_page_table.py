@@ -153,7 +153,7 @@ def test_the_tree_has_every_page_once(name: str) -> None:
         tree = Tree(space)
         pages = 0
         for position in range(len(space.page_table.tables())):
-            for run in tree.runs(position):
+            for run in tree.runs[position]:
                 size = run.count << run.entry.level.shift
                 (found,) = space.page_table.runs(run.va, size)
                 if run.number is None:
@@ -188,7 +188,7 @@ def test_pages_of_one_object_that_lie_apart_are_two_lines() -> None:
     again = bind(op("map", 4 * PAGE, 2 * PAGE, 1, 6 * PAGE, flags=0), client=2)
     with snapshot(*calls, apart, again) as space:
         tables = space.page_table.tables()
-        runs = list(Tree(space).runs(len(tables) - 1))
+        runs = list(Tree(space).runs[len(tables) - 1])
         assert [(run.first, run.count, run.offset) for run in runs] == [(0, 2, 0), (2, 4, 4 * PAGE)]
         assert isinstance(runs[0], EntryRun)
 
@@ -204,8 +204,16 @@ def test_statistics_of_the_tree() -> None:
         assert lines[-2] == "pages: 1 of 2 MiB, 1 of 64 KiB, 3 of 4 KiB"
         assert re.fullmatch(r"waste: .* of the tables, \d\d\.\d%, hold no entry in use", lines[-1])
         document = Tree(space).document()
-        assert document["statistics"]["pages"] == {str(HUGE): 1, str(BIG): 1, str(PAGE): 3}
-        assert document["statistics"]["waste"] == stats.waste
+        levels = {one["level"]: one for one in document["levels"]}
+        assert [levels[name]["pages"] for name in ("PD0", "LPT", "SPT")] == [1, 1, 3]
+        assert [one["tables"] for one in document["levels"]] == list(stats.tables.values())
+        assert [levels[name]["sparse"] for name in ("PD0", "LPT", "SPT")] == [2, 0, 3]
+        used = [(table["level"], table["used"]) for table in document["tables"]]
+        # An entry of PD0 with two tables is one entry; the sparse region has two of PD0 and its end.
+        mapped = [("PD1", 1), ("PD0", 2), ("LPT", 1), ("SPT", 3)]
+        assert used == [("PD3", 1), ("PD2", 2), *mapped, ("PD1", 1), ("PD0", 3), ("SPT", 3)]
+        bytes_used = 8 * (1 + 2 + 1 + 1 + 1 + 3 + 3) + 16 * (2 + 3)
+        assert sum(one["waste"] for one in document["levels"]) == stats.table_bytes - bytes_used
         assert [table["level"] for table in document["tables"]][:4] == ["PD3", "PD2", "PD1", "PD0"]
         (run,) = document["tables"][3]["runs"]
         assert (run["va"], run["count"], run["object"], run["aperture"]) == (HUGE, 1, 1, "vram")

@@ -88,7 +88,7 @@ def core_runs(tables: PageTable, addr: int, end: int, at_a_time: int) -> list[Ru
 def agree(tables: PageTable, addr: int, length: int) -> None:
     """One address, and those from it on."""
     found = conclude(addr, tables.walk(addr))
-    state, number, va, span, word, _ = tables._core.translate(addr)
+    state, number, va, span, word, *_ = tables._core.translate(addr)
     assert state == {Translation: 0, Sparse: 1, Fault: 2}[type(found)]
     assert va <= addr < va + span
     assert tables.translate(addr) == found

@@ -91,10 +91,10 @@ def run_python(page: Path) -> list[str]:
         if block.kind == "python":
             exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), names)
             continue
-        session = doctest.DocTest([], names, block.name, str(page), block.line - 1, None)
+        session = doctest.DocTest([], {}, block.name, str(page), block.line - 1, None)
+        session.globs = names  # itself, not a copy: functions of earlier blocks see what later ones name
         session.examples = doctest.DocTestParser().get_examples(block.text)
         runner.run(session, out=complaints.append, clear_globs=False)
-        names = session.globs
     return complaints
 
 

@@ -34,3 +34,6 @@ class Extent(NamedTuple):
     aperture: Aperture
     addr: int
     range: int
+
+    def __repr__(self) -> str:
+        return f"Extent({self.aperture.name}, {self.addr:#x}, {self.range:#x})"

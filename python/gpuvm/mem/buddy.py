@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gpuvm import _core
+from gpuvm._core import Buddy as CoreBuddy
 from gpuvm.errors import CheckFailed
 
 
@@ -45,7 +45,7 @@ class BuddyStatistics:
         return 1 - self.largest_free / self.free_bytes if self.free_bytes else 0.0
 
 
-class Buddy(_core.Buddy):
+class Buddy(CoreBuddy):
     """Blocks of ``[0, size)``: powers of two at multiples of their size, cleared and dirty ones kept apart.
 
     - memory: ``alloc``, ``free``, ``trim``

@@ -315,6 +315,8 @@ class PageTable:
     def check(self) -> None:
         """Compare every word of every table with what it should be, and every count. O(tables).
 
+        Of a page's word, address, kind and flags are known only to who mapped it, and may be anything.
+
         Raises:
             CheckFailed: with the state.
         """
@@ -322,7 +324,21 @@ class PageTable:
             if message := self._core.check():
                 tables = "\n".join(map(str, self.tables()))
                 raise CheckFailed(f"{self.name}: {message}\nsparse: {self.sparse_ranges()}\n{tables}")
+            self._check_pages()
         self._pool.check()
+
+    def _check_pages(self) -> None:
+        for table in filter(lambda table: table.pages, self.tables()):
+            level = self.format.levels[table.level]
+            place = self.memory.view[table.addr : table.addr + (level.entry_bytes << level.bits)]
+            words = place.view("<u8")[:: level.entry_bytes // 8]
+            strange = words & np.uint64(level.leaf.mask) == np.uint64(level.leaf.value)
+            for pattern in self.format.page_patterns(table.level):
+                strange &= words & np.uint64(pattern.mask) != np.uint64(pattern.value)
+            for index in np.flatnonzero(strange):
+                raise CheckFailed(
+                    f"{self.name}: {table}, entry {index}: {int(words[index]):#x} in VRAM, which no page has"
+                )
 
     @property
     def table_count(self) -> int:

@@ -145,11 +145,9 @@ def _contiguous(
 
 def _largest(allowed: Allowed, pieces: Iterable[tuple[int, Extent]]) -> Iterator[Pages]:
     """The largest pages for contiguous pieces at addresses."""
-    shifts = {aperture: tuple(s for s in allowed if aperture in allowed[s]) for aperture in Aperture}
-    for addr, target in pieces:
-        yield from _nested(
-            addr, addr + target.range, target.addr - addr, target.aperture, shifts[target.aperture]
-        )
+    for addr, (aperture, first, length) in pieces:
+        shifts = tuple([shift for shift, apertures in allowed.items() if aperture in apertures])
+        yield from _nested(addr, addr + length, first - addr, aperture, shifts)
 
 
 def _nested(addr: int, end: int, delta: int, aperture: Aperture, shifts: tuple[int, ...]) -> Iterator[Pages]:

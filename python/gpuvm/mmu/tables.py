@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuvm.errors import CheckFailed, InvalidArgument
+from gpuvm.errors import CheckFailed, InvalidArgument, OutOfMemory
 from gpuvm.sync import lockdep
 from gpuvm.sync.mutex import Mutex
 
@@ -195,9 +195,18 @@ class Supply:
         """Have just what is ``missing``: sizes in bytes, and how many of each.
 
         Raises:
-            OutOfMemory: ``release`` gives back what there is.
+            OutOfMemory: ``release`` gives back what there is. Nothing is allocated, and nobody evicted, for
+                more than all of VRAM.
         """
         wanted = dict(missing)
+        size, bound = sum(size * count for size, count in missing), len(self._pool.memory.view)
+        if size > bound:
+            raise OutOfMemory(
+                f"page tables: {size:#x} bytes of tables are missing, VRAM has {bound:#x}; pass a shorter "
+                "range, or larger pages",
+                value=size,
+                bound=bound,
+            )
         for size in self._tables.keys() | wanted.keys():
             tables = self._tables.setdefault(size, [])
             for _ in range(wanted.get(size, 0) - len(tables)):

@@ -92,6 +92,11 @@ class Translation:
         """Whether atomics fault."""
         return PteFlags.NO_ATOMICS in self.flags
 
+    def __repr__(self) -> str:
+        where = f"{self.va:#x} -> {self.aperture.name}:{self.address:#x}"
+        page = f"page of {1 << self.shift:#x}, kind {self.kind:#x}, {self.flags!r}"
+        return f"<Translation {where}, {page}, {self.level} {self.word:#x}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
@@ -102,6 +107,9 @@ class Sparse:
     """log2 of the bytes that the entry spans."""
     level: str
     word: int
+
+    def __repr__(self) -> str:
+        return f"<Sparse {self.va:#x}, entry of {1 << self.shift:#x}, {self.level} {self.word:#x}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,11 @@ class Fault:
     """That raw entry; of a pair the word that decides."""
     access: Access | None = None
     """What was wanted; None: whatever it was."""
+
+    def __repr__(self) -> str:
+        entry = "" if self.level is None else f", {self.level} {self.word:#x}"
+        wanted = "" if self.access is None else f", {self.access.name}"
+        return f"<Fault {self.reason.name} at {self.va:#x}{wanted}{entry}>"
 
 
 Result = Translation | Sparse | Fault
@@ -173,6 +186,12 @@ class Run(NamedTuple):
     address: int
     kind: int
     flags: PteFlags
+
+    def __repr__(self) -> str:
+        where = f"[{self.va:#x}, +{self.range:#x})"
+        if self.state != RunState.VALID:
+            return f"<Run {where}: {self.state.name}>"
+        return f"<Run {where} -> {self.aperture.name}:{self.address:#x}, kind {self.kind:#x}, {self.flags!r}>"
 
 
 RUN = np.dtype(

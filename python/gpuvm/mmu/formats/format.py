@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 
+_WORD = (1 << 64) - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """One level of tables, and how its entries look.
@@ -157,6 +160,20 @@ class Format:
     def step(self, level: int) -> int:
         """What the words of two neighbouring pages differ by."""
         return 1 << self.levels[level].shift - self.page.address_shift
+
+    def page_patterns(self, level: int) -> tuple[Match, ...]:
+        """One of these every word of ``pte`` has: all bits but those of its address, kind and flags."""
+        free = self.page.kind.mask
+        for _, match in self.page.patterns():
+            free |= match.mask
+        constant = self.levels[level].leaf.value | self.page.constant
+        return tuple(
+            Match(
+                _WORD & ~(free | self.address_mask(level, aperture)),
+                constant | self.page.aperture.place(aperture),
+            )
+            for aperture in self.levels[level].pages
+        )
 
     def pte(
         self, level: int, aperture: Aperture, address: int, kind: int = 0, flags: PteFlags = NO_FLAGS

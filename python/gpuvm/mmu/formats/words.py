@@ -64,6 +64,21 @@ class PteFlags(IntFlag):
 
 
 NO_FLAGS = PteFlags(0)
+_ALL_FLAGS = PteFlags.READ_ONLY | PteFlags.PRIVILEGED | PteFlags.VOLATILE | PteFlags.NO_ATOMICS
+
+
+def require_known(flags: int) -> None:
+    """Refuse numbers that are no combination of ``PteFlags``.
+
+    Raises:
+        InvalidArgument: a bit is no flag's.
+    """
+    if flags & ~int(_ALL_FLAGS):
+        raise InvalidArgument(
+            f"page: flags {flags:#x}; pass a combination of PteFlags, {int(_ALL_FLAGS):#x} at most",
+            value=flags,
+            bound=int(_ALL_FLAGS),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,7 @@ class Page:
         Raises:
             InvalidArgument: there is no bit for one.
         """
+        require_known(flags)
         word = 0
         for flag, match in self.patterns():
             if match == NEVER:
