@@ -101,6 +101,8 @@ class GpuVm(GpuvaManager):
     def bo_obtain(self, obj: object) -> VmBo:
         """The VmBo of ``obj`` with a further reference, made if there is none (``drm_gpuvm_bo_obtain``).
 
+        An object with a set ``vms`` has this space in it from then on, so that who moves it can tell.
+
         Locking: the object's GPUVA lock.
 
         Raises:
@@ -108,7 +110,9 @@ class GpuVm(GpuvaManager):
             InvalidArgument: ``obj`` is None.
         """
         self._assert_gpuva_lock(obj)
-        return super().bo_obtain(obj)
+        vm_bo = super().bo_obtain(obj)
+        self._join_vms(obj)
+        return vm_bo
 
     def bo_obtain_prealloc(self, vm_bo: VmBo) -> VmBo:
         """As ``bo_obtain``, with a VmBo of ``bo_create`` to use if there is none.
@@ -121,7 +125,9 @@ class GpuVm(GpuvaManager):
         Source: ``drm_gpuvm_bo_obtain_prealloc``.
         """
         self._assert_gpuva_lock(vm_bo.obj)
-        return super().bo_obtain_prealloc(vm_bo)
+        vm_bo = super().bo_obtain_prealloc(vm_bo)
+        self._join_vms(vm_bo.obj)
+        return vm_bo
 
     def bo_extobj_add(self, vm_bo: VmBo) -> None:
         """Put an external object on the list of those, and a private one nowhere.
@@ -401,6 +407,11 @@ class GpuVm(GpuvaManager):
         if self.immediate_mode and not hasattr(obj, "gpuva_lock"):
             raise LockdepError(f"{obj!r} needs a gpuva_lock, a Mutex that guards its VmBos in immediate mode")
         lockdep.assert_held(obj.gpuva_lock if self.immediate_mode else resv)
+
+    def _join_vms(self, obj: Any) -> None:
+        vms = getattr(obj, "vms", None)
+        if vms is not None:
+            vms.add(self)
 
     def _require_own(self, call: str, vm_bo: VmBo) -> None:
         if vm_bo.vm is not self:
