@@ -24,11 +24,11 @@ def test_alone_it_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "usage: gpuvm" in out
     assert "exit codes:" in out
-    for verb in ("ops", "replay", "show", "explain"):
+    for verb in ("ops", "replay", "show", "pagetable", "explain"):
         assert re.search(rf"^ +{verb} ", out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("verb", ["ops", "replay", "show", "explain"])
+@pytest.mark.parametrize("verb", ["ops", "replay", "show", "pagetable", "explain"])
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([verb, "--help"])
@@ -55,6 +55,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["replay", "f", "--until", "two"],
         ["replay", "f", "--client", "-1"],
         ["replay", "f", "--client", "1_0"],
+        ["replay", "f", "--policy", "lru"],
+        ["pagetable", "f", "--addr", "page"],
         ["ops", "--merge", "sometimes"],
         ["explain", "map 0 1"],
         ["show", "f", "--nonsense"],
@@ -69,7 +71,7 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
     assert captured.err.startswith("usage: ")
 
 
-@pytest.mark.parametrize("verb", ["ops", "replay", "show", "explain"])
+@pytest.mark.parametrize("verb", ["ops", "replay", "show", "pagetable", "explain"])
 @pytest.mark.parametrize("kind", ["missing", "folder", "garbage", "truncated"])
 def test_unusable_files_are_one_line_and_2(
     verb: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

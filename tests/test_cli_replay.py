@@ -141,7 +141,7 @@ def on_a_terminal(stream: str, arguments: list[str], **environment: str) -> str:
 
 
 def test_progress_on_a_terminal_only() -> None:
-    shown = on_a_terminal("stderr", ["replay", str(STREAMING)])
+    shown = on_a_terminal("stderr", ["replay", str(STREAMING), "--json"])
     assert "lines" in shown
     assert "%" in shown
     assert shown.endswith("\r\x1b[K")

@@ -67,18 +67,18 @@ def test_gpuvas_without_kernel_node() -> None:
 
 def test_the_table_puts_a_few_clients_side_by_side() -> None:
     clients = [Client(number, GpuvaManager("n", range=16), requests=number) for number in range(1, 8)]
-    lines = replay_table("title", clients, 0).splitlines()
+    lines = replay_table("title", clients, 0, {}).splitlines()
     assert [line.split()[1::2] for line in lines if "client" in line] == [list("12345"), list("67")]
     assert [line.split()[1:] for line in lines if line.startswith("requests")] == [list("12345"), list("67")]
     assert max(map(len, lines)) <= 100
-    assert "\x1b[1mtitle\x1b[0m" in replay_table("title", clients, 0, colour=True)
+    assert "\x1b[1mtitle\x1b[0m" in replay_table("title", clients, 0, {}, colour=True)
 
 
 def test_time_per_request() -> None:
     client = Client(1, GpuvaManager("n", range=16), requests=10, bind_ns=4560)
-    assert "456 ns" in replay_table("t", [client], 0)
+    assert "456 ns" in replay_table("t", [client], 0, {})
     client.bind_ns = 45_600
-    assert "4.6 us" in replay_table("t", [client], 0)
+    assert "4.6 us" in replay_table("t", [client], 0, {})
     assert Client(1).mappings() == []
 
 

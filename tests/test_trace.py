@@ -15,7 +15,17 @@ from gpuvm.trace.errors import TraceError
 from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.position import column_of
 from gpuvm.trace.replay import Replay
-from gpuvm.trace.schema import Other, Record, VmBind, VmInit
+from gpuvm.trace.schema import (
+    DOMAIN_GART,
+    DOMAIN_NO_SHARE,
+    DOMAIN_VRAM,
+    GemNew,
+    Other,
+    Record,
+    Submission,
+    VmBind,
+    VmInit,
+)
 from gpuvm.trace.source import Source, display_name, upto, watched
 from suite import scaled
 from tracefile import (
@@ -78,11 +88,27 @@ def test_closed_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         Source("-")
 
 
-@pytest.mark.parametrize("name", ["channel_alloc", "syncobj_timeline_signal", "exec", "gem_info", "getparam"])
+@pytest.mark.parametrize("name", ["channel_alloc", "syncobj_timeline_signal", "gem_info", "getparam"])
 def test_calls_that_leave_the_space_alone_are_skipped(tmp_path: Path, name: str) -> None:
     (record,) = records(write(tmp_path, text_of(call(name, whatever=[1, {"a": None}]))))
     assert isinstance(record, Other)
     assert record.call == name
+
+
+def test_an_object_may_be_where_the_trace_says_or_in_both_places(tmp_path: Path) -> None:
+    calls = gem_new(1, domain=0x24), gem_new(2, domain=DOMAIN_VRAM), gem_new(3)
+    made = records(write_trace(tmp_path, *calls))
+    domains = [record.domain for record in made if isinstance(record, GemNew)]
+    assert domains == [DOMAIN_GART | DOMAIN_NO_SHARE, DOMAIN_VRAM, DOMAIN_VRAM | DOMAIN_GART]
+
+
+def test_push_buffers(tmp_path: Path) -> None:
+    pushes = [{"va": 0x1000, "va_len": 48, "flags": 1}, {"va": 1 << 40, "va_len": 0}]
+    told, untold = records(write_trace(tmp_path, call("exec", pushes=pushes), call("exec", channel=1)))
+    assert isinstance(told, Submission)
+    assert told.pushes == ((0x1000, 48), (1 << 40, 0))
+    assert isinstance(untold, Submission)
+    assert untold.pushes == ()
 
 
 @pytest.mark.parametrize("example", [STREAMING, SPARSE_BUFFER, VULKANINFO], ids=lambda path: path.name)
@@ -129,6 +155,11 @@ BROKEN: dict[str, tuple[str | bytes, int | None, int | None, str]] = {
     "lone surrogate": ('{"t":1,"client":2,"call":"\\ud800","ret":0}', 1, 26, "unknown call"),
     "call is a number": ('{"t":1,"client":2,"call":7,"ret":0}', 1, 26, '"call" is 7'),
     "handle of 33 bits": (text_of(gem_new(1 << 32)), 1, 60, "does not fit 32 bits"),
+    "domain is text": (text_of(gem_new(1, domain="vram")), 1, 71, '"domain" is "vram"'),
+    "pushes is a number": (text_of(call("exec", pushes=3)), 1, 42, '"pushes" is 3: expected a list'),
+    "push is a number": (text_of(call("exec", pushes=[{"va": 1, "va_len": 2}, 4])), 1, 63, "push 1 is not"),
+    "push without va": (text_of(call("exec", pushes=[{"va_len": 2}])), 1, 43, '"va" is missing'),
+    "push is negative": (text_of(call("exec", pushes=[{"va": -1, "va_len": 2}])), 1, 49, "is negative"),
     "ops is an object": ('{"t":1,"client":2,"call":"vm_bind","ops":{},"ret":0}', 1, 42, '"ops" is {}'),
 }
 

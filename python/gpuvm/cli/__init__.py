@@ -10,12 +10,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gpuvm.cli import explain, ops, replay, show
+from gpuvm.cli import explain, ops, pagetable, replay, show
 from gpuvm.cli.options import EXIT_CODES, EXIT_INPUT, EXIT_REFUSED, OutputError
 from gpuvm.errors import GpuvmError
 from gpuvm.trace.errors import ReplayError, TraceError
 
-_VERBS = (ops, replay, show, explain)
+_VERBS = (ops, replay, show, pagetable, explain)
 _EXIT_INTERRUPTED = 130
 _EXIT_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 

@@ -8,6 +8,8 @@ import re
 import sys
 from typing import IO, Any
 
+from gpuvm.trace.errors import TraceError
+from gpuvm.trace.requests import parse_number
 from gpuvm.va import Merge
 
 EXIT_OK = 0
@@ -21,7 +23,13 @@ Colours only on a terminal, never with NO_COLOR set."""
 
 MERGE_NAMES = {merge.name.lower().replace("_", "-"): merge for merge in Merge}
 
+POLICY_NAMES = ("lru", "clock", "farthest")
+
 _DIGITS = re.compile(r"[0-9]{1,20}", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,20})([KMGT]?)", re.ASCII)
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_PAGE = 0x1000
+_LARGEST_MEMORY = 1 << 37  # what the address of a page in VRAM has bits for, from Pascal to Ada
 
 Verbs = Any  # argparse's own type of add_subparsers() is private
 
@@ -63,6 +71,47 @@ def add_until(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", type=_line_number, metavar="LINE", help="stop after this line of the file, counted from 1"
     )
+
+
+def memory_size(text: str) -> int:
+    """Bytes of a memory: ``64M``, ``1G`` or ``4096``; as an argument's type.
+
+    Raises:
+        ArgumentTypeError: no such size, not whole pages, nothing, or more than 128 GiB.
+    """
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected a size like 64M, 1G or 4096 (bytes), not {text[:40]!r}")
+    size = int(match[1]) * _UNITS[match[2]]
+    if not 0 < size <= _LARGEST_MEMORY:
+        raise argparse.ArgumentTypeError(f"{text} is not between 4K, a page, and 128G")
+    if size % _PAGE:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of 4K, a page")
+    return size
+
+
+def policies(text: str) -> tuple[str, ...]:
+    """Names of eviction policies with commas between; as an argument's type.
+
+    Raises:
+        ArgumentTypeError: none, an unknown one, or one twice.
+    """
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in POLICY_NAMES:
+            known = ", ".join(POLICY_NAMES)
+            raise argparse.ArgumentTypeError(f"unknown policy {name[:40]!r}: expected {known}")
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"a policy twice in {text!r}")
+    return names
+
+
+def address(text: str) -> int:
+    """A u64, decimal or 0x hexadecimal; as an argument's type. Raises ArgumentTypeError for anything else."""
+    try:
+        return parse_number("", 1, 1, text, "the address")
+    except TraceError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def _whole_number(text: str) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
+
+from gpuvm.trace.schema import Record
 
 _WIDTH = 30
 _SECONDS_BETWEEN = 0.05
@@ -40,3 +43,11 @@ class Progress:
     ) -> None:
         if self._on:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def each_record(label: str, records: Sequence[Record]) -> Iterator[Record]:
+    """The records one by one, with a progress line while whoever asks works on them."""
+    with Progress(label, len(records)) as progress:
+        for index, record in enumerate(records):
+            progress.update(index, record.line)
+            yield record

@@ -5,13 +5,34 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
-from gpuvm.cli.options import EXIT_OK, Verbs, add_client, add_until, add_verb, coloured
-from gpuvm.cli.progress import Progress
+from gpuvm.cli.options import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    POLICY_NAMES,
+    Verbs,
+    add_client,
+    add_until,
+    add_verb,
+    coloured,
+    memory_size,
+    note,
+    policies,
+)
+from gpuvm.cli.progress import Progress, each_record
+from gpuvm.errors import NoSpace, OutOfMemory
 from gpuvm.report.table import replay_table
+from gpuvm.trace.errors import ReplayError
 from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.replay import Client, Replay, with_space
+from gpuvm.trace.schema import Record
 from gpuvm.trace.source import Source, upto, watched
+
+if TYPE_CHECKING:
+    from gpuvm.trace.table_counts import TableCounts
 
 _DESCRIPTION = """\
 Replay a recorded trace (JSON Lines, plain or gzipped): each client gets its own address space of
@@ -20,35 +41,102 @@ does. Calls that failed when recorded are skipped and counted.
 
 Requests are plain maps and all unmaps; the ops are what the manager emitted for them. The time per
 request is the time inside the bulk bind calls, by the wall clock. A split is a remap that left two
-pieces; fragmentation is 1 - largest hole / all free bytes."""
+pieces; fragmentation is 1 - largest hole / all free bytes.
+
+The binds are made in page tables too, in real memory with room for everything: how many tables there
+were, entries that were written and cleared, and how many more are cleared if keep is ignored.
+
+With --vram the trace is replayed in that much VRAM instead, and policies of eviction are compared. A
+trace does not tell what the GPU touched. So a use is what the kernel sees: a vm_bind that maps an object,
+an exec that has a push buffer in it. It is brought to VRAM then, if the trace allows it there and it is
+not larger than VRAM; others are evicted to GART. A hit found it in place. Where a call's own objects leave
+no room it is used from GART. What is evicted has to wait for the client's latest call: a stall.
+Bytes moved are sizes of objects, for what they hold is not recorded."""
 
 
 def add_parser(verbs: Verbs) -> None:
-    """``gpuvm replay FILE [--client N] [--until LINE] [--json]``."""
+    """``gpuvm replay FILE [--client N] [--until LINE] [--vram SIZE] [--gart SIZE] [--policy P] [--json]``."""
     parser = add_verb(verbs, "replay", "replay a recorded trace and summarise it", _DESCRIPTION)
     parser.add_argument("file", metavar="FILE", help="the trace; - is stdin")
     add_client(parser, "replay this client alone")
     add_until(parser)
-    parser.add_argument("--json", action="store_true", help="counts and every mapping as one JSON object")
-    parser.set_defaults(run=run)
+    parser.add_argument("--vram", type=memory_size, metavar="SIZE", help="this much VRAM: 64M, 1G, bytes")
+    parser.add_argument("--gart", type=memory_size, metavar="SIZE", help="with --vram: GART (default 64G)")
+    parser.add_argument(
+        "--policy",
+        type=policies,
+        metavar="NAMES",
+        help=f"with --vram: some of {','.join(POLICY_NAMES)}, with commas (default lru)",
+    )
+    parser.add_argument("--json", action="store_true", help="counts and mappings, or the policies, as JSON")
+    parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Replay the file, print the table or the JSON."""
+    """Replay the file, print the table or the JSON; exit code 1 when a policy did not come to the end."""
+    if arguments.vram is None and (arguments.gart or arguments.policy):
+        arguments.parser.error(f"--{'gart' if arguments.gart else 'policy'} needs --vram SIZE")
+    records: list[Record] = []
     with Source(arguments.file) as source, Progress(f"replay {source.name}", source.size) as progress:
         replay = Replay(source.name, client=arguments.client)
         lines = upto(source.name, watched(source, progress.update), arguments.until)
-        replay.run(read_records(source.name, lines))
+        replay.run(_noted(read_records(source.name, lines), records))
         clients = with_space(replay.clients, source.name, arguments.client)
+    title = f"{source.name}, lines 1-{replay.line}"
+    if arguments.vram is not None:
+        return _compare(arguments, source.name, title, records)
     if arguments.json:
         document = {"clients": {str(number): _client_json(client) for number, client in clients.items()}}
         print(json.dumps(document, separators=(",", ":")))
-    else:
-        without_space = sum(client.vm is None for client in replay.clients.values())
-        title = f"{source.name}, lines 1-{replay.line}"
-        table = replay_table(title, list(clients.values()), without_space, colour=coloured(sys.stdout))
-        sys.stdout.write(table)
+        return EXIT_OK
+    page_tables = _page_tables(source.name, records, arguments.client) if clients else {}
+    without_space = sum(client.vm is None for client in replay.clients.values())
+    shown = list(clients.values())
+    table = replay_table(title, shown, without_space, page_tables, colour=coloured(sys.stdout))
+    sys.stdout.write(table)
     return EXIT_OK
+
+
+def _noted(records: Iterable[Record], into: list[Record]) -> Iterator[Record]:
+    for record in records:
+        into.append(record)
+        yield record
+
+
+# What follows needs NumPy, whose import takes longer than the other verbs.
+
+
+def _page_tables(name: str, records: Sequence[Record], client: int | None) -> dict[int, TableCounts]:
+    """What the binds do to page tables; of no client where this machine cannot have so many objects."""
+    from gpuvm.mmu.formats import TU102
+    from gpuvm.trace.table_counts import count_tables
+
+    watch = partial(each_record, f"page tables of {name}")
+    try:
+        return count_tables(name, records, TU102, client=client, watch=watch)
+    except (ReplayError, OutOfMemory) as error:
+        if isinstance(error, ReplayError) and not isinstance(error.__cause__, NoSpace | OutOfMemory):
+            raise
+        note(f"no page tables are told: {error}")
+        return {}
+
+
+def _compare(arguments: argparse.Namespace, name: str, title: str, records: Sequence[Record]) -> int:
+    from gpuvm.mmu.formats import TU102
+    from gpuvm.report.policies import policy_json, policy_table
+    from gpuvm.trace.eviction_replay import compare_policies
+    from gpuvm.trace.memory_replay import ROOMY
+
+    memory = {"vram": arguments.vram, "gart": arguments.gart or ROOMY}
+    names = arguments.policy or POLICY_NAMES[:1]
+    watch = partial(each_record, f"evictions of {name}")
+    results = compare_policies(name, records, names, TU102, **memory, client=arguments.client, watch=watch)
+    if arguments.json:
+        document = {**memory, "policies": {one.policy: policy_json(one) for one in results}}
+        print(json.dumps(document, separators=(",", ":")))
+    else:
+        sys.stdout.write(policy_table(title, results, **memory, colour=coloured(sys.stdout)))
+    return EXIT_OK if all(one.refused is None for one in results) else EXIT_REFUSED
 
 
 def _client_json(client: Client) -> dict[str, object]:

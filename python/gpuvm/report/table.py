@@ -2,46 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from gpuvm.report.columns import bold, side_by_side
 from gpuvm.report.sizes import size_text
 from gpuvm.trace.replay import Client
 
+if TYPE_CHECKING:
+    from gpuvm.trace.table_counts import TableCounts
+
 _COLUMNS_A_BLOCK = 5
-_WIDTH = 14
 
 
-def replay_table(title: str, clients: Sequence[Client], without_space: int, *, colour: bool = False) -> str:
+def replay_table(
+    title: str,
+    clients: Sequence[Client],
+    without_space: int,
+    page_tables: Mapping[int, TableCounts],
+    *,
+    colour: bool = False,
+) -> str:
     """One column a client, a few clients side by side, one row a number.
 
     Args:
         title: what was replayed.
         clients: those with a space.
         without_space: how many opens of the device never made one.
+        page_tables: what became of the clients' page tables, by number; or of none.
         colour: bold headings, by ANSI escapes.
     """
-    parts = [_bold(title, colour)]
+    parts = [bold(title, colour)]
     if not clients:
         parts.append("no client made an address space")
     for first in range(0, len(clients), _COLUMNS_A_BLOCK):
-        parts.append("")
-        parts.extend(_block(clients[first : first + _COLUMNS_A_BLOCK], colour))
+        block = clients[first : first + _COLUMNS_A_BLOCK]
+        columns = [_column(client) | _table_rows(page_tables.get(client.number)) for client in block]
+        heads = [f"client {client.number}" for client in block]
+        parts += ["", *side_by_side(heads, columns, colour=colour)]
     if without_space:
         parts.append(f"\n{without_space} more without an address space")
     return "\n".join(parts) + "\n"
 
 
-def _bold(text: str, colour: bool) -> str:
-    return f"\x1b[1m{text}\x1b[0m" if colour else text
-
-
-def _block(clients: Sequence[Client], colour: bool) -> list[str]:
-    columns = [_column(client) for client in clients]
-    labels = list(columns[0])
-    width = max(len(label) for label in labels) + 2
-    head = " " * width + "".join(f"client {client.number}".rjust(_WIDTH) for client in clients)
-    rows = (label.ljust(width) + "".join(one[label].rjust(_WIDTH) for one in columns) for label in labels)
-    return [_bold(head, colour), *rows]
+def _table_rows(counts: TableCounts | None) -> dict[str, str]:
+    if counts is None:
+        return {}
+    saved = counts.cleared_without_keep - counts.cleared
+    share = saved / counts.cleared_without_keep if counts.cleared_without_keep else 0.0
+    return {
+        "page tables, at most": f"{counts.most_tables:,}",
+        "page tables, at the end": f"{counts.tables:,}",
+        "their bytes, at most": size_text(counts.most_bytes),
+        "their bytes, at the end": size_text(counts.bytes),
+        "entries written": f"{counts.written:,}",
+        "entries cleared": f"{counts.cleared:,}",
+        "  if keep is ignored": f"{counts.cleared_without_keep:,}",
+        "saved by keep": f"{share:.2%}",
+    }
 
 
 def _column(client: Client) -> dict[str, str]:

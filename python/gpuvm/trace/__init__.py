@@ -5,5 +5,9 @@ Two kinds of files hold such a stream. A *trace* is JSON Lines, one recorded ioc
 *request file* is the line language of `requests` (`session` answers it). `snapshot` takes either
 and stops at a line: one space, ready to be looked at.
 
+`memory_replay` makes a trace's binds in real memory and page tables: `table_counts` with room for
+everything, `eviction_replay` with little VRAM, where it matters what a call `uses`. `memory_snapshot`
+is the space at a line with its page tables.
+
 Every defect of a file is one `TraceError` that names file, line and column.
 """

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeAlias
 from gpuvm.trace.errors import TraceError
 from gpuvm.trace.position import column_of
 from gpuvm.trace.schema import (
+    DOMAIN_ANY,
     OP_NAMES,
     OTHER_CALLS,
     BindOp,
@@ -22,7 +23,9 @@ from gpuvm.trace.schema import (
     GemImport,
     GemNew,
     Other,
+    Push,
     Record,
+    Submission,
     VmBind,
     VmInit,
 )
@@ -109,7 +112,8 @@ class _Line:
             case "gem_new":
                 # A refused call made no handle; it may have been left out or be 0.
                 handle = self.integer(value, "handle", (), U32_MAX) if head.ret == 0 else 0
-                return GemNew(*common, handle, self.integer(value, "size", ()))
+                size = self.integer(value, "size", ())
+                return GemNew(*common, handle, size, self.domain(value))
             case "gem_close":
                 return GemClose(*common, self.integer(value, "handle", (), U32_MAX))
             case "gem_open" | "prime_fd_to_handle":
@@ -118,6 +122,8 @@ class _Line:
             case "vm_init":
                 addr = self.integer(value, "kernel_addr", ())
                 return VmInit(*common, addr, self.integer(value, "kernel_size", ()))
+            case "exec":
+                return Submission(*common, self.pushes(value))
             case _ if call in OTHER_CALLS:
                 return Other(*common, call)
         self.fail(f"unknown call {json.dumps(call)[:60]}", ("call",))
@@ -146,6 +152,23 @@ class _Line:
             self.integer(op, "bo_offset", path),
             self.integer(op, "range", path),
         )
+
+    def domain(self, value: dict[str, Any]) -> int:
+        if "domain" not in value:
+            return DOMAIN_ANY
+        return self.integer(value, "domain", (), U32_MAX)
+
+    def pushes(self, value: dict[str, Any]) -> tuple[Push, ...]:
+        pushes = value.get("pushes", [])
+        if type(pushes) is not list:
+            self.wrong(value, "pushes", (), "a list of push buffers")
+        return tuple([self.push(push, index) for index, push in enumerate(pushes)])
+
+    def push(self, push: Any, index: int) -> Push:
+        path = ("pushes", index)
+        if type(push) is not dict:
+            self.fail(f"push {index} is not a JSON object", path)
+        return Push(self.integer(push, "va", path), self.integer(push, "va_len", path))
 
     def integer(self, holder: dict[str, Any], field: str, path: Path, limit: int = U64_MAX) -> int:
         number = holder.get(field)

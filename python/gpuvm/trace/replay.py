@@ -21,6 +21,7 @@ from gpuvm.trace.schema import (
     GemNew,
     Other,
     Record,
+    Submission,
     VmBind,
     VmInit,
 )
@@ -142,7 +143,7 @@ class Replay:
                 client.objects.pop(record.handle, None)
             case VmInit():
                 self._init(client, record)
-            case GemImport() | Other():
+            case GemImport() | Submission() | Other():
                 pass
 
     def _name_object(self, client: Client, obj: GemHandle) -> None:
@@ -175,7 +176,7 @@ class Replay:
             emitted = client.vm.bind(requests, client.objects)
         except GpuvmError as error:
             index = error.request or 0
-            what = f"op {index} of this vm_bind was accepted when recorded, but {_describe(ops[index])}"
+            what = f"op {index} of this vm_bind was accepted when recorded, but {describe_op(ops[index])}"
             raise self._refusal(record.line, f"{what} is refused: {error}", index) from error
         client.bind_ns += perf_counter_ns() - begin
 
@@ -190,7 +191,8 @@ class Replay:
         return ReplayError(self._name, message, line=line, op=op)
 
 
-def _describe(op: BindOp) -> str:
+def describe_op(op: BindOp) -> str:
+    """The op in words, for messages."""
     sparse = " sparse" if op.sparse else ""
     where = f"[{op.addr:#x}, {op.addr + op.range:#x})"
     if op.op == OP_MAP:

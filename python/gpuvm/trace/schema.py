@@ -14,12 +14,17 @@ OP_UNMAP = 1
 OP_SPARSE = 0x100
 OP_NAMES = {"map": OP_MAP, "unmap": OP_UNMAP}
 
+DOMAIN_VRAM = 0x2
+DOMAIN_GART = 0x4
+DOMAIN_ANY = DOMAIN_VRAM | DOMAIN_GART
+DOMAIN_NO_SHARE = 0x20
+
 # Calls that touch neither an address space nor the meaning of a handle: read and skipped.
 OTHER_CALLS = frozenset(
     (
         # nouveau
         *("getparam", "setparam", "channel_alloc", "channel_free", "grobj_alloc", "notifierobj_alloc"),
-        *("gpuobj_free", "nvif", "svm_init", "svm_bind", "get_zcull_info", "exec", "gem_pushbuf"),
+        *("gpuobj_free", "nvif", "svm_init", "svm_bind", "get_zcull_info", "gem_pushbuf"),
         *("gem_cpu_prep", "gem_cpu_fini", "gem_info"),
         # every DRM driver
         *("version", "get_unique", "get_magic", "auth_magic", "get_client", "get_stats", "set_version"),
@@ -51,10 +56,14 @@ class VmInit(Call):
 
 @dataclass(frozen=True, slots=True)
 class GemNew(Call):
-    """A new object of ``size`` bytes, called ``handle`` from now on."""
+    """A new object of ``size`` bytes, called ``handle`` from now on.
+
+    ``domain`` says where it may be, DOMAIN_VRAM and DOMAIN_GART; both where the trace does not tell.
+    """
 
     handle: int
     size: int
+    domain: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,20 @@ class VmBind(Call):
     ops: tuple[BindOp, ...]
 
 
+class Push(NamedTuple):
+    """One push buffer of an exec: ``[va, va + va_len)`` of the client's space."""
+
+    va: int
+    va_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission(Call):
+    """The push buffers of one EXEC, in order; none where the trace does not tell."""
+
+    pushes: tuple[Push, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Other(Call):
     """A known call that leaves address spaces alone."""
@@ -105,4 +128,4 @@ class Other(Call):
     call: str
 
 
-Record: TypeAlias = VmInit | GemNew | GemImport | GemClose | VmBind | Other
+Record: TypeAlias = VmInit | GemNew | GemImport | GemClose | VmBind | Submission | Other

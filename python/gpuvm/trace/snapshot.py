@@ -89,7 +89,7 @@ def take_snapshot(
         TraceError: a broken file, no such client, no space at all.
         ReplayError: the manager refuses what a trace says was accepted.
     """
-    is_trace, lines = _look_ahead(name, lines)
+    is_trace, lines = look_ahead(name, lines)
     if is_trace:
         return _of_trace(name, lines, client, merge)
     if client is not None:
@@ -114,7 +114,7 @@ def _of_trace(name: str, lines: Lines, client: int | None, merge: Merge) -> Snap
     return Snapshot(vm, name, replay.line, chosen.number, tuple(found), objects)
 
 
-def _look_ahead(name: str, lines: Lines) -> tuple[bool, Iterator[tuple[int, str]]]:
+def look_ahead(name: str, lines: Lines) -> tuple[bool, Iterator[tuple[int, str]]]:
     """Whether it is a trace, and all the lines."""
     rest = iter(lines)
     seen = []
