@@ -18,10 +18,17 @@ from bench.cases import CASES  # noqa: E402
 from bench.contender import Contender  # noqa: E402
 from bench.contenders import REGISTRY, available, contender_class  # noqa: E402
 from bench.layouts import Records  # noqa: E402
-from bench.locking.cases import TABLES  # noqa: E402
+from bench.locking import cases as locking  # noqa: E402
 from bench.locking.commit import Buffer, ExecCommit, Plain, SortedLocks  # noqa: E402
 from bench.locking.jobs import QueueJobs  # noqa: E402
 from bench.memory import measure_memory  # noqa: E402
+from bench.paging import cases as paging  # noqa: E402
+from bench.paging.buddies import CoreBuddies, PythonBuddies  # noqa: E402
+from bench.paging.copies import SIZE, UNIT, PlainCopies  # noqa: E402
+from bench.paging.fills import PythonFills  # noqa: E402
+from bench.paging.lookups import PAGES, Translations  # noqa: E402
+from bench.paging.one_page import TablePages  # noqa: E402
+from bench.paging.tables import BASE, PAGE  # noqa: E402
 from bench.sampling import selfcheck as sampling_selfcheck  # noqa: E402
 from bench.sampling.case import Case, Table  # noqa: E402
 from bench.sampling.contender import Contender as Sampled  # noqa: E402
@@ -115,18 +122,23 @@ def test_the_published_page_has_a_block_for_each_part() -> None:
         page.renew(text, part, "new\n")
 
 
-def test_the_whole_command_on_few_locks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("name", "tables"), [("locking", locking.TABLES), ("paging", paging.TABLES)])
+def test_the_whole_command_on_little(
+    name: str,
+    tables: Sequence[Table],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(run, "QUICK_SHARE", 500)
     samples = tmp_path / "samples.json"
-    assert run.main(["--quick", "--part", "locking", "--repeats", "1", "--json", str(samples)]) == 0
+    assert run.main(["--quick", "--part", name, "--repeats", "1", "--json", str(samples)]) == 0
     printed = capsys.readouterr().out
-    for table in TABLES:
+    for table in tables:
         assert f"| {table.title} |" in printed
-    part = json.loads(samples.read_text())["locking"]
+    part = json.loads(samples.read_text())[name]
     assert {(cell["table"], cell["case"], cell["contender"]) for cell in part["results"]} == {
-        (table.name, case.title, name) for table in TABLES for case in table.cases for name in case.contenders
+        (table.name, case.title, who) for table in tables for case in table.cases for who in case.contenders
     }
     assert all(target["measured"] > 0 for target in part["targets"])
 
@@ -156,6 +168,71 @@ class Skips(QueueJobs):
 
     def _run_batch(self, numbers: range) -> None:
         super()._run_batch(numbers[:-1])
+
+
+def after(done: Callable[[], object]) -> Callable[[list[Job]], list[Job]]:
+    """Jobs, and then something else that should not have happened."""
+
+    def both(jobs: list[Job]) -> list[Job]:
+        def job() -> None:
+            jobs[0]()
+            done()
+
+        return [job]
+
+    return both
+
+
+class ClearsNothing(PythonFills):
+    def jobs(self, units: int) -> list[Job]:
+        return after(lambda: self._walker.map(BASE, self._size, 0, self._shift))(super().jobs(units))
+
+
+class LeavesPages(TablePages):
+    def jobs(self, units: int) -> list[Job]:
+        return after(lambda: self._tables.get(BASE, PAGE, 12))(super().jobs(units))
+
+    def close(self) -> None:
+        self._tables.put(BASE, PAGE, 12)
+        super().close()
+
+
+class FindsOthers(Translations):
+    def jobs(self, units: int) -> list[Job]:
+        return after(lambda: self._found.reverse())(super().jobs(units))
+
+
+class CopiesLess(PlainCopies):
+    def jobs(self, units: int) -> list[Job]:
+        return after(lambda: self._bytes[-1:].fill(self._bytes[-1] ^ 1))(super().jobs(units))
+
+
+class LosesABlock(CoreBuddies):
+    def jobs(self, units: int) -> list[Job]:
+        return after(lambda: self._buddy.alloc(4096))(super().jobs(units))
+
+
+class GivesTwice(PythonBuddies):
+    def jobs(self, units: int) -> list[Job]:
+        return after(lambda: self._live.__setitem__(0, self._live[1]))(super().jobs(units))
+
+
+@pytest.mark.parametrize(
+    ("make", "units", "words"),
+    [
+        (lambda: ClearsNothing(1 << 21, 12), 1024, "was not cleared"),
+        (LeavesPages, 8, "pages are left"),
+        (FindsOthers, PAGES, "found elsewhere"),
+        (CopiesLess, SIZE // UNIT, "other bytes"),
+        (LosesABlock, 8, "blocks were lost"),
+        (GivesTwice, 8, "given out twice"),
+    ],
+)
+def test_who_pages_wrongly_is_found_out(make: Callable[[], Sampled], units: int, words: str) -> None:
+    case = Case("a case", {"liar": make}, units=units, step=units)
+    table = Table("liar", "a table", {"liar": "liar"}, (), (case,))
+    with pytest.raises(selfcheck.Disagreement, match=words):
+        sampling_selfcheck.self_check([table])
 
 
 @pytest.mark.parametrize(
