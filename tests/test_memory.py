@@ -136,6 +136,7 @@ def test_what_is_wired_is_not_wired_again_and_is_unwired_as_a_whole() -> None:
 
 
 def test_a_view_outlives_the_memory() -> None:
+    gc.collect()  # what other tests left behind
     before = map_count.used
     vram, file = memory(), numbered_file(4, 7)
     vram.wire(0, PAGE, file.fd, 0)
