@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -222,6 +224,15 @@ class TestFaults:
             space.engine.read_into(A, b"12345678")
         with pytest.raises(InvalidArgument):
             space.engine.write(A, b"")
+
+    @pytest.mark.parametrize("array", [np.zeros((4, 4))[:, ::2], np.full(4, None)], ids=["gaps", "objects"])
+    def test_buffers_that_are_no_bytes(self, space: Space, array: npt.NDArray[Any]) -> None:
+        """Bytes of a GPU in the place of pointers would end the process."""
+        for buffer in (array, array.data):
+            with pytest.raises(InvalidArgument, match="contiguous"):
+                space.engine.read_into(A, buffer)
+            with pytest.raises(InvalidArgument, match="contiguous"):
+                space.engine.write(A, buffer)
 
 
 def test_raw_writes_to_sparse_pages_of_the_host_are_not_read() -> None:

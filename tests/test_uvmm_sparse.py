@@ -10,6 +10,7 @@ from gpuvm.mmu.page_table import PageTable
 from gpuvm.mmu.translation import RunState
 from gpuvm.nouveau.bind import BindOp
 from gpuvm.nouveau.vm import Uvmm
+from gpuvm.va import Region
 from uvmm_world import (
     BIG,
     HUGE,
@@ -221,7 +222,7 @@ class TestDropping:
             vm, bo = self.region(w, backend)
             bind = prepared(vm, unmap_sparse(*self.REGION))
             (dropped,) = vm.dropping(HUGE + BIG, PAGE)
-            assert dropped == (self.REGION, bind)
+            assert dropped == (Region(*self.REGION, sparse=True), bind)
             assert not list(vm.dropping(2 * HUGE, HUGE))
             refused = ((map_op(HUGE, PAGE, bo), Busy), (map_sparse(HUGE, PAGE), NoSpace))
             for op, error in (*refused, (unmap_sparse(*self.REGION), NotFound)):

@@ -200,6 +200,56 @@ class TestOrder:
             assert mapped(vm) == [(HUGE, HUGE + BIG, bo, 0)]
 
 
+class TestOnTopOfEachOther:
+    def test_only_the_last_one_prepared_can_be_aborted(self) -> None:
+        """The one below would put mappings back where others are by now."""
+        with world() as w:
+            vm, a, b = w.space(), w.bo("a", BIG), w.bo("b", BIG)
+            vm.bind([map_op(HUGE, BIG, b)])
+            ops = [map_op(0, BIG, a), map_op(PAGE, PAGE, b)]
+            with locked(vm, *ops):
+                start = state(vm)
+                first = vm.prepare(ops[:1])
+                between = state(vm)
+                second = vm.prepare(ops[1:])
+                both = state(vm)
+                with pytest.raises(InvalidArgument, match="on top"):
+                    first.abort()
+                assert (state(vm), first.stage) == (both, Stage.PREPARED)
+                second.abort()
+                assert state(vm) == between
+                first.abort()
+                assert state(vm) == start
+
+    def test_nor_one_below_a_committed_one(self) -> None:
+        with world() as w:
+            vm, a, b = w.space(), w.bo("a", BIG), w.bo("b", BIG)
+            ops = [map_op(0, BIG, a), map_op(PAGE, PAGE, b)]
+            with locked(vm, *ops):
+                first, second = (vm.prepare([op]) for op in ops)
+                second.commit()
+                with pytest.raises(InvalidArgument, match="on top"):
+                    first.abort()
+                first.commit()
+            finish(first)
+            finish(second)
+            assert w.shows(vm, PAGE, b, 0, PAGE)
+
+    def test_a_call_of_its_own_does_not_overtake_them(self) -> None:
+        """Entries that it wrote now would be cleared by the bind that came before."""
+        with world() as w:
+            vm, a, b = w.space(), w.bo("a", BIG), w.bo("b", BIG)
+            vm.bind([map_op(0, BIG, a)])
+            pending = prepared(vm, unmap_op(0, BIG))
+            before = state(vm)
+            with pytest.raises(Busy):
+                vm.bind([map_op(0, BIG, b)])
+            assert state(vm) == before
+            finish(pending)
+            vm.bind([map_op(0, BIG, b)])
+            assert w.shows(vm, 0, b, 0, BIG)
+
+
 class TestPipelines:
     """Several binds are prepared before the first has run; they run in order, and are cleaned up in any."""
 

@@ -269,7 +269,8 @@ def state(vm: Uvmm) -> dict[str, Any]:
     tables: Callable[[], Iterable[object]] = getattr(backend, "tables", tuple)
     return {
         "mappings": [
-            (id(va), va.addr, va.range, id(va.obj), va.offset, va.flags, tuple(pages_of(va))) for va in vm
+            (id(va), va.addr, va.range, id(va.obj), va.offset, va.flags, va.invalidated, tuple(pages_of(va)))
+            for va in vm
         ],
         "vm_bos": sorted(
             (id(bo.obj), bo.refcount, bo.evicted, sorted(id(va) for va in bo), bo.on_extobjs, bo.on_evicted)

@@ -11,7 +11,8 @@ use crate::runs::{self, Bytes, Memories, Stretches};
 
 /// From so many bytes on other threads run meanwhile: it takes a tenth of a millisecond then. To come back may
 /// take them five, so that shorter copies are not worth it. Nothing that moves bytes needs the interpreter: buffers
-/// are held, runs are in bytes that do not change, and whether somebody unmaps memory under a copy is the caller's duty as on hardware.
+/// are held, and so the memories stay mapped; runs are in bytes that do not change. What the memories show may be
+/// exchanged under a copy, as on hardware.
 const DETACHED_FROM: usize = 1 << 20;
 
 /// The bytes behind physical addresses.

@@ -53,6 +53,7 @@ class AddressSpace:
         Raises:
             PageFault: part of it cannot be read.
             InvalidArgument: the range is empty or leaves the backend's.
+            MemoryError: this process has no room for so many bytes.
         """
         return self._memory.read(self._runs(addr, range, Access.READ))
 
@@ -63,7 +64,8 @@ class AddressSpace:
             out: a writable contiguous buffer with items of any type, like an array.
 
         Raises:
-            GpuvmError: as from ``read``. ``out`` is as it was.
+            GpuvmError: as from ``read``; or ``out`` cannot be written, has gaps or holds objects. It is as
+                it was.
         """
         target = _bytes_of(out)
         if not target.flags.writeable:
@@ -75,7 +77,7 @@ class AddressSpace:
 
         Raises:
             PageFault: part of the range cannot be written. Nothing was.
-            InvalidArgument: ``data`` is empty, or the range leaves the backend's.
+            InvalidArgument: ``data`` is empty, has gaps or holds objects, or the range leaves the backend's.
         """
         source = _bytes_of(data)
         self._memory.write(self._runs(addr, len(source), Access.WRITE), source)
@@ -144,4 +146,15 @@ def _page_fault(fault: Fault, range: int) -> PageFault:
 
 
 def _bytes_of(buffer: Buffer) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(buffer, np.uint8)
+    """Its bytes, no copy.
+
+    Raises:
+        InvalidArgument: it has gaps, or holds objects, which bytes in the place of pointers would break.
+    """
+    array = buffer if isinstance(buffer, np.ndarray) else np.asarray(memoryview(buffer))
+    if array.dtype.hasobject or not array.flags.c_contiguous:
+        raise InvalidArgument(
+            f"a buffer of {array.dtype} with strides {array.strides}; pass a contiguous one of plain items",
+            value=array.strides,
+        )
+    return np.frombuffer(array, np.uint8)

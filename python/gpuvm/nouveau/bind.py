@@ -80,9 +80,9 @@ class Bind:
     - ``run``, in its job: writes the entries
     - ``cleanup``, when the job is done: frees what nobody references any more
 
-    Between them others may prepare, but binds of one space run in the order in which they were prepared. From
-    commit to the end of run the bind relies on its fence being in the reservations that were held in prepare
-    (BOOKKEEP will do), of the objects it unmaps too: so none of them is moved before.
+    Between them others may prepare, but binds of one space run in the order in which they were prepared. None
+    of the objects that it maps, unmaps or cuts may be moved before the end of run: until commit its caller
+    holds their reservations, and then the bind relies on its fence being in them (BOOKKEEP will do).
 
     Source: ``struct nouveau_uvmm_bind_job``.
     """
@@ -92,9 +92,9 @@ class Bind:
         "_held",
         "_promised",
         "_put",
-        "_regions",
         "_undo",
         "_writes",
+        "dropping",
         "kept",
         "ops",
         "stage",
@@ -110,8 +110,8 @@ class Bind:
         self._writes: list[Write] = []
         self._put: list[Slots] = []
         """References to drop in the end."""
-        self._regions: list[Region] = []
-        """Regions to drop in the end."""
+        self.dropping: list[Region] = []
+        """Regions to drop in the end. Locking: the VM's lock."""
         self._gone: list[Uvma] = []
         """Mappings that went, and keep their objects until their entries are gone."""
         self._held: list[VmBo] = []
@@ -125,14 +125,23 @@ class Bind:
     def abort(self) -> None:
         """Undo it: mappings, references, regions are as before. Cannot fail.
 
-        Only the order of an object's mappings in its VmBo may be another. Locking: as ``Uvmm.prepare``, held
-        since then.
+        Only the order of an object's mappings in its VmBo may be another. Of several binds that were prepared
+        the last goes back first. Locking: as ``Uvmm.prepare``, held since then.
 
         Raises:
-            InvalidArgument: it was committed or aborted before.
+            InvalidArgument: it was committed or aborted before, or another was prepared on top of it. Nothing
+                was changed.
 
         Source: ``nouveau_uvmm_bind_job_submit``, the way back.
         """
+        lockdep.assert_held(self.vm.lock)
+        last = next(reversed(self.vm.pending), self)
+        if self.stage is Stage.PREPARED and last is not self:
+            raise InvalidArgument(
+                f"abort: {last!r} was prepared on top of this bind; abort that first, or commit both",
+                value=self,
+                bound=last,
+            )
         self._advance("abort", Stage.PREPARED, Stage.ABORTED)
         while self._undo:
             self._undo.pop()()
@@ -146,6 +155,7 @@ class Bind:
         Raises:
             InvalidArgument: it was committed or aborted before.
         """
+        lockdep.assert_held(self.vm.lock)
         self._advance("commit", Stage.PREPARED, Stage.COMMITTED)
         self._undo.clear()
         self._release()
@@ -186,7 +196,7 @@ class Bind:
         for slots in self._put:
             vm.backend.put(*slots)
         self._put.clear()
-        for region in self._regions:
+        for region in self.dropping:
             vm.backend.sparse(region.addr, region.range, False)
             vm.region_remove(region)
             del vm.sparse_regions[region.addr, region.range]
@@ -232,7 +242,7 @@ class Bind:
 
     def drops(self, region: Region) -> None:
         """``cleanup`` has to drop a sparse region."""
-        self._regions.append(region)
+        self.dropping.append(region)
 
     # --
 

@@ -128,15 +128,14 @@ def _drop_region(bind: Bind, op: BindOp) -> None:
 
 def _require_lasting(bind: Bind, op: BindOp) -> None:
     """Refuse to map into a region that is being dropped."""
-    for (addr, range), dropper in bind.vm.dropping(op.addr, op.range):
-        where = (
-            f"prepare: [{op.addr:#x}, {op.end:#x}) touches the sparse region [{addr:#x}, {addr + range:#x})"
-        )
+    for region, dropper in bind.vm.dropping(op.addr, op.range):
+        place = f"[{region.addr:#x}, {region.end:#x})"
+        where = f"prepare: [{op.addr:#x}, {op.end:#x}) touches the sparse region {place}"
         if dropper is bind:
             raise InvalidArgument(
-                f"{where}, which an earlier operation drops; map there in a later bind", (addr, range)
+                f"{where}, which an earlier operation drops; map there in a later bind", region
             )
-        raise Busy(f"{where}, which {dropper!r} drops; wait for its cleanup", (addr, range), dropper)
+        raise Busy(f"{where}, which {dropper!r} drops; wait for its cleanup", region, dropper)
 
 
 def _apply(bind: Bind, plan: Plan, change: PageChange) -> None:

@@ -19,7 +19,7 @@ from gpuvm.nouveau.prepare import check_op, prepare_op
 from gpuvm.sync import lockdep
 from gpuvm.sync.mutex import Mutex
 from gpuvm.sync.resv import Resv
-from gpuvm.va import Regions, Statistics, VmBo
+from gpuvm.va import Region, Regions, Statistics, VmBo
 
 if TYPE_CHECKING:
     from gpuvm.mem.device import Device
@@ -201,10 +201,12 @@ class Uvmm(GpuVm):
 
         Raises:
             GpuvmError: as from ``prepare``, which was whole or not at all.
+            Busy: a bind that was prepared is not cleaned up; its entries would come after these.
             OutOfMemory, NoSpace: from ``Device.validate``; nothing was bound, though objects may have moved.
         """
         ops = self._checked(ops)
         with self.lock, Exec(ExecFlags.IGNORE_DUPLICATES) as exec:
+            self._require_none_pending("bind")
             for attempt in exec.until_all_locked():
                 with attempt:
                     self._lock_for(exec, ops)
@@ -248,17 +250,15 @@ class Uvmm(GpuVm):
         reservations.
 
         Raises:
-            Busy: a bind is not cleaned up.
+            Busy: a bind is not cleaned up; or somebody holds a VmBo, and then all is unmapped, and it can be
+                tried again.
             OutOfMemory: unmapping needs memory; nothing was changed.
             InvalidArgument: it is closed.
 
         Source: ``nouveau_uvmm_fini``.
         """
         with self.lock, Exec(ExecFlags.IGNORE_DUPLICATES) as exec:
-            if self.pending:
-                raise Busy(
-                    f"close: {next(iter(self.pending))!r} of {self!r}; run and clean up what was prepared"
-                )
+            self._require_none_pending("close")
             ops = tuple(self._everything())
             for attempt in exec.until_all_locked():
                 with attempt:
@@ -289,20 +289,27 @@ class Uvmm(GpuVm):
         if self._kinds is not None:
             self._kinds.validate(kind, target.aperture, shift)
 
-    def dropping(self, addr: int, range: int) -> Iterator[tuple[tuple[int, int], Bind]]:
+    def dropping(self, addr: int, range: int) -> Iterator[tuple[Region, Bind]]:
         """Sparse regions that touch ``[addr, addr + range)`` and are being dropped, and the binds that do.
 
-        Locking: the VM's lock. O(regions).
+        Locking: the VM's lock. O(pending binds + regions being dropped).
         """
-        for (start, length), bind in self.sparse_regions.items():
-            if bind is not None and start < addr + range and addr < start + length:
-                yield (start, length), bind
+        for bind in self.pending:
+            for region in bind.dropping:
+                if region.addr < addr + range and addr < region.end:
+                    yield region, bind
 
     def _checked(self, ops: Iterable[BindOp]) -> tuple[BindOp, ...]:
         """Operations that are not wrong in themselves."""
         checked = tuple(ops)
         _each(checked, lambda op: check_op(self, op))
         return checked
+
+    def _require_none_pending(self, call: str) -> None:
+        """Refuse to write entries at once that those of binds on their way would come after."""
+        if self.pending:
+            first = next(iter(self.pending))
+            raise Busy(f"{call}: {first!r} of {self!r}; run and clean up what was prepared", first)
 
     def _carry_out(self, ops: tuple[BindOp, ...]) -> None:
         """All stages at once. Locking: as ``prepare``."""
