@@ -71,14 +71,16 @@ def page_change(
         if isinstance(op, Map):
             change.came.append(_mapping(list(new)))
             continue
-        assert isinstance(op, Remap | Unmap)
-        va, keep = (op.unmap.va, op.unmap.keep) if isinstance(op, Remap) else (op.va, op.keep)
-        assert isinstance(va, Uvma)
-        change.gone.append(va)
-        cut = _cut(op, va, allowed) if isinstance(op, Remap) else Cut(gone=va.pages)
         if isinstance(op, Remap):
+            va, keep = _own(op.unmap), op.unmap.keep
+            cut = _cut(op, va, allowed)
             sides = ((op.prev, cut.before), (op.next, cut.after))
             change.came += (_mapping(pages) for side, pages in sides if side is not None)
+        else:
+            assert isinstance(op, Unmap)
+            va, keep = _own(op), op.keep
+            cut = Cut(gone=va.pages)
+        change.gone.append(va)
         gone += cut.gone
         smaller += cut.added
         if va.invalidated:
@@ -96,6 +98,11 @@ def page_change(
         change.writes += _unmaps(cleared)
         change.kept = _count(kept) - _count(cleared)
     return change
+
+
+def _own(op: Unmap) -> Uvma:
+    assert isinstance(op.va, Uvma)
+    return op.va
 
 
 def _mapping(pages: list[Pages]) -> Uvma:
