@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,31 @@ def test_wrong_formats(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["pagetable", "f", "--format", "gp200"])
     assert "argument --format: invalid choice: 'gp200'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "said"), [("-1", "'-1'"), ("1e3", "'1e3'"), ("9" * 5000, f"'{'9' * 40}'")])
+def test_lines_that_are_none(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["pagetable", "f", f"--until={line}"])
+    assert caught.value.code == 2
+    message = f"argument --until: expected a whole number of up to 20 digits, not {said}"
+    assert capsys.readouterr().err.endswith(f"{message}\n")
+
+
+@pytest.mark.parametrize("requests", [True, False])
+def test_a_process_that_may_have_no_more_files(
+    requests: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = (
+        write(tmp_path, "init 0 0x10000 0 0\n", "space.txt") if requests else write_trace(tmp_path, vm_init())
+    )
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    assert main(["pagetable", path]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("gpuvm: no files for 0x1000000000 bytes of VRAM")
+    assert "Too many open files; look at `ulimit -f` and `ulimit -n`" in captured.err

@@ -79,6 +79,7 @@ PLANTED: dict[str, Callable[[Scene], object]] = {
     "CPU's side of another": lambda scene: scene.residency._on_cpu.update(
         {scene.vram.backing: scene.residency._on_cpu.pop(scene.cpu.backing)}
     ),
+    "arriving where it lies": lambda scene: scene.residency._arriving.update({scene.cpu_resource(): None}),
     "not on the ring": lambda scene: scene.residency.policy.removed(scene.cpu_resource()),
     "not wired": lambda scene: scene.device.vram.unwire(*scene.vram.extents[0][1:]),
     "residue below": lambda scene: os.pwrite(scene.device.vram.fd, b"x", scene.vram.extents[0].addr),

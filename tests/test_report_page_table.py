@@ -108,7 +108,8 @@ def test_a_fault_has_its_reason_and_the_nearest_mappings() -> None:
         lines = Walk(space, 0).text()
         assert lines[-1] == "above    [0x200000, 0x400000) handle 1, offset 0x0, begins 0x200000 after it"
         lines = Walk(space, (1 << 64) - 1).text()
-        assert lines[1:3] == ["", "fault    VA_LIMIT_VIOLATION: the address is longer than the format's"]
+        why = "the address is longer than the format's 49 bits"
+        assert lines[1:3] == ["", f"fault    VA_LIMIT_VIOLATION: {why}"]
         assert len(lines) == 4
     with snapshot(vm_init(kernel_addr=0, kernel_size=0)) as space:
         assert Walk(space, 0).text()[-1] == "         nothing is mapped in this space"

@@ -116,7 +116,7 @@ def address(text: str) -> int:
 
 def _whole_number(text: str) -> int:
     if not _DIGITS.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of up to 20 digits, not {text[:40]!r}")
     return int(text)
 
 

@@ -50,6 +50,8 @@ class Residency:
         self._system_used = 0
         self._on_cpu: dict[Backing, Resource] = {}
         """An object on the CPU's side has no ``resource``."""
+        self._arriving: dict[Resource, None] = {}
+        """What was obtained for an object that has not moved there yet."""
 
     # -- memory
 
@@ -86,12 +88,14 @@ class Residency:
             if resource is not None:
                 self._system_used += pages
                 resource.belongs_to(obj)
+                self._arriving[resource] = None
             return resource
 
     def abandon(self, obj: GemObject, resource: Resource) -> None:
         """Give back what ``obtain`` returned, since ``obj`` did not move."""
         with self.lock:
             self._system_used -= self._further_system_pages(obj, resource.domain)
+            self._arriving.pop(resource, None)
             self._free(resource, cleared=False)
 
     def short_of_system_pages(self, obj: GemObject, place: Place) -> bool:
@@ -153,6 +157,7 @@ class Residency:
                     self._system_used -= obj.size
             obj.resource, obj.swapped = new, new is None
             if new is not None:
+                del self._arriving[new]
                 new.manager.add(new)
                 self.policy.added(new)
                 if new.domain == Domain.CPU:
@@ -230,8 +235,7 @@ class Residency:
     def arriving(self, place: Place) -> list[GemObject]:
         """Objects for which memory at ``place`` was obtained, and which have not moved there yet."""
         with self.lock:
-            resources = self.managers[place.domain].unlisted()
-            owners = [resource.owner for resource in resources if resource.intersects(place)]
+            owners = [resource.owner for resource in self._arriving if resource.intersects(place)]
             return [obj for obj in owners if obj is not None]
 
     def _in_order(self, manager: ResourceManager) -> Iterator[Resource]:
@@ -264,6 +268,7 @@ class Residency:
             for manager in self.managers.values():
                 manager.check()
                 self.policy.check(manager)
+            self._check_arriving()
             charged = sum(self.managers[domain].statistics().used for domain in SYSTEM_DOMAINS)
             if self._system_used != charged or (self.system is not None and charged > self.system):
                 raise CheckFailed(
@@ -276,6 +281,12 @@ class Residency:
             ]
             if known.keys() != set(on_cpu) or len(self._on_cpu) != len(on_cpu) or foreign:
                 raise CheckFailed(f"on the CPU's side {self._on_cpu!r}, listed {on_cpu!r}")
+
+    def _check_arriving(self) -> None:
+        for resource in self._arriving:
+            manager = resource.manager
+            if resource not in manager.resources or manager.is_listed(resource):
+                raise CheckFailed(f"{resource!r} is arriving, but listed or not handed out")
 
     def statistics(self, *, name: str, objects: int, dying: int, instance_memory: int) -> DeviceStatistics:
         """The books, with what others count."""

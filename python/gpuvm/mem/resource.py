@@ -247,11 +247,6 @@ class ResourceManager:
         """Those that somebody has, lowest first."""
         return tuple(priority for priority, resources in enumerate(self._lru) if resources)
 
-    def unlisted(self) -> list[Resource]:
-        """Those in no list: instance memory, and what an object is about to move to. O(resources)."""
-        listed = {*self._pinned, *self.lru()}
-        return [resource for resource in self._resources if resource not in listed]
-
     @property
     def resources(self) -> tuple[Resource, ...]:
         """All that is handed out."""
@@ -260,6 +255,10 @@ class ResourceManager:
     def is_pinned(self, resource: Resource) -> bool:
         """Whether nobody evicts it."""
         return resource in self._pinned
+
+    def is_listed(self, resource: Resource) -> bool:
+        """Whether it is in a list: of those that may be evicted, or of the pinned ones."""
+        return resource in self._pinned or resource in self._lru[resource.priority]
 
     # -- itself
 

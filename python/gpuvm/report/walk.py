@@ -25,7 +25,7 @@ _APERTURE_WORDS = {
 _REASONS = {
     FaultType.PDE: "the entry of this directory has neither a page nor a table",
     FaultType.PTE: "the entry of this page table has no page",
-    FaultType.VA_LIMIT_VIOLATION: "the address is longer than the format's",
+    FaultType.VA_LIMIT_VIOLATION: "the address is longer than the format's {bits} bits",
     FaultType.UNSUPPORTED_APERTURE: "the table below is not in VRAM",
 }
 
@@ -84,7 +84,8 @@ class Walk:
             case Fault() as fault:
                 where = "" if fault.level is None else f" at {fault.level}"
                 head = bold("fault", colour)
-                return [f"{head}    {fault.reason.name}{where}: {_REASONS[fault.reason]}", *self._around()]
+                why = _REASONS[fault.reason].format(bits=self.space.page_table.format.va_bits)
+                return [f"{head}    {fault.reason.name}{where}: {why}", *self._around()]
 
     def _page_lines(self, found: Translation, colour: bool) -> list[str]:
         size = 1 << found.shift
