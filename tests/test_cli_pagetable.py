@@ -92,7 +92,7 @@ def test_a_request_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         ("init 0 0x10000 0 0\nmap 0x1000 0x1000 0 0\n", "[0x1000, 0x2000) is mapped to no object"),
         ("init 0 0xffff000000000000 0 0\n", "tu102 page tables cannot hold this space: "),
         ("init 0 0x10000 0 0\nmap 0 0x1000 1 0xffffffff00000000\n", "cannot hold this space: "),
-        ("# nothing\n", "a look at the space has no space to work on: no init came before"),
+        ("# nothing\n", "a look at the space has no space to work on: the file is empty"),
     ],
 )
 def test_a_request_file_that_page_tables_cannot_hold(
@@ -123,6 +123,16 @@ def test_what_the_trace_does_not_have(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == f"gpuvm: {path}: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "the file is empty"), ("\n", "the file is empty"), ("dump\n", "no init came")]
+)
+def test_files_without_a_space(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pagetable", write(tmp_path, text, "requests.txt")]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_no_space_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,5 +191,5 @@ def test_a_process_that_may_have_no_more_files(
     assert main(["pagetable", path]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("gpuvm: no files for 0x1000000000 bytes of VRAM")
-    assert "Too many open files; look at `ulimit -f` and `ulimit -n`" in captured.err
+    assert captured.err.startswith("gpuvm: no file of 0x1000000000 bytes for ")
+    assert "Too many open files; look at `ulimit -n`" in captured.err

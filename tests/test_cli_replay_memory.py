@@ -9,7 +9,7 @@ import pytest
 
 from gpuvm.cli import main
 from gpuvm.mem import faults
-from tracefile import PAGE, SPARSE_BUFFER, bind, call, gem_new, op, vm_init, write_trace
+from tracefile import PAGE, SPARSE_BUFFER, bind, call, gem_new, op, vm_init, write, write_trace
 
 MIB = 1 << 20
 
@@ -78,9 +78,33 @@ def test_a_working_set_that_does_not_fit_is_1(tmp_path: Path, capsys: pytest.Cap
     assert last.startswith(
         f"clock ended there: {path}:5: the objects that this call uses do not fit together: "
     )
-    assert last.endswith("[ENOMEM]")
+    assert last.endswith("[ENOMEM]; raise --vram or --gart")
     assert main([*arguments, "--json"]) == 1
     assert "ENOMEM" in json.loads(capsys.readouterr().out)["policies"]["clock"]["refused"]
+
+
+@pytest.mark.parametrize("memory", [["--vram", "4K"], ["--vram", "64K", "--gart", "4K"]])
+def test_memory_that_is_too_small(
+    memory: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_trace(tmp_path, *two_objects_in_turn(2))
+    assert main(["replay", path, *memory]) == 1
+    assert capsys.readouterr().out.endswith("]; raise --vram or --gart\n")
+
+
+@pytest.mark.parametrize(
+    "requests", ["init 0 0x10000 0 0\n", "# nothing\ninit 0 0x10000 0 0\n", '{"in": "init 0 0x10000 0 0"}\n']
+)
+@pytest.mark.parametrize("memory", [[], ["--vram", "1M"]])
+def test_requests_are_no_trace(
+    memory: list[str], requests: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, requests, "requests.txt")
+    assert main(["replay", path, *memory]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"gpuvm: {path}:1: this is a request file, and replay wants a trace")
+    assert "`gpuvm ops`" in captured.err
 
 
 def test_one_client_and_an_earlier_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,7 +165,7 @@ def test_a_link_is_written_through(folder: Path) -> None:
 def test_no_space_at_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(folder, "# nothing\n")
     assert main(["show", path]) == 2
-    assert "no init came before" in capsys.readouterr().err
+    assert "the file is empty, or all comments" in capsys.readouterr().err
     path = write_trace(folder, gem_new(1))
     assert main(["show", path]) == 2
     assert "no client did a successful vm_init up to here" in capsys.readouterr().err

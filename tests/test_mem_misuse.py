@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import os
+import re
+import socket
 from typing import Any
 
 import pytest
 
 from gpuvm.errors import InvalidArgument, NoSpace, OutOfMemory, PermissionDenied
 from gpuvm.mem.aperture import Domain
+from gpuvm.mem.device import Device
 from gpuvm.mem.dma_buf import DmaBuf
 from gpuvm.mem.map_count import map_count
 from gpuvm.mem.placement import PAGE, Place, placement_of
+from gpuvm.mem.policy import Lru
 from gpuvm.mem.remapping import Mapping
+from gpuvm.sync.descriptor import carriers
 from gpuvm.sync.resv import Resv
 from memories import numbered_file
 from placed import evict, make_device, make_object, validate
@@ -28,6 +36,105 @@ def test_what_would_break_a_later_call_is_refused_at_once(options: dict[str, Any
     with pytest.raises(InvalidArgument, match=word):
         device.create(PAGE, **options)
     validate(device.create(PAGE))
+    device.check()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policy": "lru"}, "policy 'lru'; pass an object"),
+        ({"policy": Lru}, "Lru'>; pass an object"),
+        ({"vram": 0}, "vram 0x0; pass bytes"),
+        ({"gart": PAGE + 1}, "gart 0x1001; pass bytes"),
+        ({"vram": 8.0}, "vram 8.0; pass a whole number"),
+        ({"system": 1.5}, "system 1.5; pass a whole number"),
+    ],
+)
+def test_what_no_device_is_made_of(options: dict[str, Any], message: str) -> None:
+    before = map_count.used
+    with pytest.raises(InvalidArgument, match=re.escape(message)):
+        Device(**{"vram": PAGE, "gart": PAGE, **options})
+    assert map_count.used == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"size": 1 << 60}, NoSpace, "in the object file of 0x10000000000; make a smaller object"),
+        ({"size": 1 << 40}, NoSpace, "in the object file of 0x10000000000; make a smaller object"),
+        ({"align": 1 << 41}, InvalidArgument, "power of two from 0x1000 to 0x10000000000"),
+        ({"size": 1.5}, InvalidArgument, "size 1.5; pass a whole number"),
+        ({"domains": 8}, InvalidArgument, "8; pass a Domain"),
+        ({"domains": "vram"}, InvalidArgument, "'vram'; pass a Domain"),
+    ],
+)
+def test_what_no_object_is_made_of(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    device = make_device()
+    kept = device.create(PAGE)
+    with pytest.raises(error, match=re.escape(message)):
+        device.create(**{"size": PAGE, **arguments})
+    validate(kept)
+    device.check()
+
+
+def test_a_domain_may_be_its_number() -> None:
+    numbered: Any = 2
+    assert make_device().create(PAGE, numbered).allowed == placement_of(VRAM)
+
+
+@pytest.mark.parametrize("placement", [VRAM, Place(VRAM), (VRAM,), "vram"])
+def test_what_is_no_placement(placement: Any) -> None:
+    obj = make_object(make_device())
+    with pytest.raises(InvalidArgument, match="placement_of"):
+        validate(obj, placement)
+    validate(obj)
+    obj.device.check()
+
+
+@pytest.mark.parametrize(
+    ("window", "message"), [((3, None), "whole pages"), ((PAGE, PAGE), "last beyond first")]
+)
+def test_what_is_no_window(window: tuple[int, int | None], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        Place(VRAM, *window)
+
+
+def test_an_object_that_its_window_is_too_small_for() -> None:
+    obj = make_object(make_device(), 4)
+    with pytest.raises(NoSpace, match=r"VRAM from 0x1000 to 0x3000 .*pass a larger window"):
+        validate(obj, (Place(VRAM, PAGE, 3 * PAGE),))
+
+
+@pytest.mark.parametrize(("pages", "error"), [(32, NoSpace), (16, OutOfMemory)])
+def test_instance_memory_says_what_helps(pages: int, error: type[Exception]) -> None:
+    device = make_device(vram=16)
+    device.instance_memory.allocate(PAGE)
+    with pytest.raises(error, match="larger vram"):
+        device.instance_memory.allocate(pages * PAGE)
+    device.check()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_descriptors_that_run_out(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    device = make_device()
+    buffer = DmaBuf.of(make_object(device))
+    files = carriers.statistics().files  # lets go of what earlier tests closed
+    gc.collect()
+    before = map_count.used
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socketpair", refuse)
+        patch.setattr(os, "memfd_create", refuse)
+        with pytest.raises(OutOfMemory, match="ulimit -n"):
+            buffer.export_fd()
+        with pytest.raises(OutOfMemory, match="ulimit -n"):
+            make_device()
+    assert carriers.statistics().files == files
+    gc.collect()
+    assert map_count.used == before
+    os.close(buffer.export_fd())
     device.check()
 
 

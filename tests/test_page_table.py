@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from gpuvm.mmu.translation import Fault, Run, RunState, Sparse, Translation
 from gpuvm.mmu.walk import translate
 from page_table_reader import walk
 from page_table_scene import GIB, KIB, MIB, Scene, vram
+from placed import make_device
 from table_memory import ArrayMemory
 
 FORMATS = pytest.mark.parametrize("format", [GP100, GH100, X86_64], ids=lambda format: format.name)
@@ -351,3 +353,14 @@ def test_any_bytes_can_be_read(seed: int) -> None:
                 found.kind,
                 found.flags,
             )
+
+
+@pytest.mark.parametrize(
+    ("format", "message"),
+    [("gp100", "'gp100'; pass one of gpuvm.mmu.formats"), (GP100, "device.instance_memory")],
+)
+def test_what_no_page_table_is_made_of(format: Any, message: str) -> None:
+    device: Any = make_device()
+    with pytest.raises(InvalidArgument, match=message):
+        PageTable(format, device)
+    assert device.instance_memory.statistics().allocations == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 
@@ -351,3 +352,23 @@ class TestItself:
                 vm.close()
             finish(bind)
             assert isinstance(vm.backend.translate(BIG), Fault)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"), [("device", "None; pass a Device"), ("backend", "None; pass a PageTable")]
+)
+def test_a_space_needs_both(argument: str, message: str) -> None:
+    with world() as w:
+        arguments: dict[str, Any] = {"device": w.device, "backend": w.backend("host", "some"), argument: None}
+        with pytest.raises(InvalidArgument, match=message):
+            Uvmm("half", **arguments)
+
+
+def test_what_is_no_operation() -> None:
+    with world() as w:
+        vm, none = w.space("host"), 5
+        operations: Any = [unmap_op(0, PAGE), none]
+        with pytest.raises(InvalidArgument, match=r"5 is none; pass BindOp") as caught:
+            vm.bind(operations)
+        assert caught.value.request == 1
+        vm.check()

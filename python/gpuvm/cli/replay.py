@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from gpuvm.cli.options import (
@@ -25,10 +26,12 @@ from gpuvm.cli.options import (
 from gpuvm.cli.progress import Progress, each_record
 from gpuvm.errors import NoSpace, OutOfMemory
 from gpuvm.report.table import replay_table
-from gpuvm.trace.errors import ReplayError
+from gpuvm.trace.errors import ReplayError, TraceError
 from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.replay import Client, Replay, with_space
+from gpuvm.trace.requests import ARGUMENTS
 from gpuvm.trace.schema import Record
+from gpuvm.trace.snapshot import look_ahead
 from gpuvm.trace.source import Source, upto, watched
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     with Source(arguments.file) as source, Progress(f"replay {source.name}", source.size) as progress:
         replay = Replay(source.name, client=arguments.client)
         lines = upto(source.name, watched(source, progress.update), arguments.until)
-        replay.run(_noted(read_records(source.name, lines), records))
+        replay.run(_noted(read_records(source.name, _of_trace(source.name, lines)), records))
         clients = with_space(replay.clients, source.name, arguments.client)
     title = f"{source.name}, lines 1-{replay.line}"
     if arguments.vram is not None:
@@ -95,6 +98,23 @@ def run(arguments: argparse.Namespace) -> int:
     table = replay_table(title, shown, without_space, page_tables, colour=coloured(sys.stdout))
     sys.stdout.write(table)
     return EXIT_OK
+
+
+def _of_trace(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The lines, unless they are requests for `gpuvm ops`."""
+    is_trace, lines = look_ahead(name, lines)
+    first = next(lines, None)
+    if first is not None:
+        lines = chain([first], lines)
+        words = first[1].split()
+        if not is_trace and words and (words[0] in ARGUMENTS or words[0].startswith(("#", "{"))):
+            raise TraceError(
+                name,
+                "this is a request file, and replay wants a trace, one JSON object a line; "
+                "give request files to `gpuvm ops`",
+                line=first[0],
+            )
+    return lines
 
 
 def _noted(records: Iterable[Record], into: list[Record]) -> Iterator[Record]:

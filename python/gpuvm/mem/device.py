@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from gpuvm.errors import Busy, InvalidArgument
 from gpuvm.mem.aperture import Aperture, Domain
+from gpuvm.mem.arguments import check_memory, check_new, check_quota, policy_or_default
 from gpuvm.mem.buddy import Buddy
 from gpuvm.mem.delayed_delete import DelayedDelete
 from gpuvm.mem.eviction import Claims, Evictor, WorkingSet
@@ -20,10 +21,10 @@ from gpuvm.mem.names import GemNames
 from gpuvm.mem.object_file import ObjectFile
 from gpuvm.mem.ownership import check_ownership, check_parts
 from gpuvm.mem.pages import PageAllocator
-from gpuvm.mem.placement import PAGE, Placement, placement_of
-from gpuvm.mem.policy import EvictionPolicy, Lru
+from gpuvm.mem.placement import PAGE, Placement, check_placement, placement_of
+from gpuvm.mem.policy import EvictionPolicy
 from gpuvm.mem.residency import Residency
-from gpuvm.mem.resource import PRIORITIES, ResourceManager
+from gpuvm.mem.resource import ResourceManager
 from gpuvm.mem.validate import validate
 from gpuvm.sync import lockdep
 from gpuvm.sync.descriptor import carriers
@@ -50,12 +51,12 @@ class Device:
         gart: bytes of system memory within its reach.
         system: bytes that objects in GART and on the CPU's side may take together; None: any number. Beyond
             it they are swapped out.
-        policy: who is evicted first. Default: ``Lru``.
+        policy: who is evicted first, in this device alone. Default: ``Lru``.
         name: for reports and fences.
 
     Raises:
-        InvalidArgument: a size that is not a positive multiple of 4096, or a negative quota.
-        OutOfMemory: the process has not so many addresses.
+        InvalidArgument: a size that is not a positive multiple of 4096, a negative quota, or no policy.
+        OutOfMemory: the process has not so many addresses, or no descriptors left.
 
     Source: ``ttm_device_init``, ``nouveau_ttm_init``.
     """
@@ -69,8 +70,10 @@ class Device:
         policy: EvictionPolicy | None = None,
         name: str = "gpu",
     ) -> None:
-        if system is not None and system < 0:
-            raise InvalidArgument(f"Device: system {system}; pass bytes, or None for any number", system, 0)
+        check_memory("vram", vram)
+        check_memory("gart", gart)
+        check_quota(system)
+        policy = policy_or_default(policy)
         self.name: Final = name
         self.vram: Final = Memory(Aperture.VRAM, vram, f"{name} vram")
         self.gart: Final = Memory(Aperture.SYSTEM_COHERENT, gart, f"{name} gart")
@@ -83,7 +86,7 @@ class Device:
             ResourceManager(Domain.GART, Aperture.SYSTEM_COHERENT, PageAllocator(gart), gart),
             ResourceManager(Domain.CPU),
         )
-        self._residency: Final = Residency(name, managers, Lru() if policy is None else policy, system)
+        self._residency: Final = Residency(name, managers, policy, system)
         self._mover: Final = Mover(name, self._memories, self._residency)
         self.dying: Final = DelayedDelete(self._mover.free)
         """Where an object's finalizer leaves what it had."""
@@ -127,7 +130,7 @@ class Device:
             resv: an address space's, which it shares then. Default: one of its own.
             no_share: it stays with one client; needs ``resv``.
             name: for reports, and for ``FarthestNextUse``.
-            align: bytes that its physical addresses are multiples of: a power of two from 4096 on.
+            align: bytes that its physical addresses are multiples of: a power of two, 4096 to 2**40.
             priority: from 0 to 3; objects of a lower one are evicted first.
 
         Raises:
@@ -138,7 +141,7 @@ class Device:
         Source: ``ttm_bo_init_reserved``, ``nouveau_bo_new``.
         """
         self.reap()
-        _check_new(size, align, priority, no_share, resv)
+        check_new(size, align, priority, no_share, resv)
         placement = placement_of(domains)
         size = -(-size // align) * align
         offset = self.object_file.allocate(size)
@@ -208,7 +211,7 @@ class Device:
         """
         self._require(obj)
         self.reap()
-        places = obj.allowed if placement is None else placement
+        places = obj.allowed if placement is None else check_placement(placement)
         return validate(obj, places, self._residency, self._evictor, exec=exec, interruptible=interruptible)
 
     def used(self, obj: GemObject) -> None:
@@ -383,17 +386,3 @@ class Device:
 
     def __repr__(self) -> str:
         return f'<Device "{self.name}" {self.vram.size:#x} VRAM, {self.gart.size:#x} GART>'
-
-
-def _check_new(size: int, align: int, priority: int, no_share: bool, resv: Resv | None) -> None:
-    """Refuse what no object can be."""
-    if size <= 0:
-        raise InvalidArgument(f"create: {size} bytes; pass a positive number", size, 1)
-    if align < PAGE or align & (align - 1):
-        raise InvalidArgument(f"create: align {align}; pass a power of two from {PAGE} on", align, PAGE)
-    if priority not in range(PRIORITIES):
-        raise InvalidArgument(f"create: priority {priority}; pass 0 to {PRIORITIES - 1}", priority)
-    if not (resv is None or isinstance(resv, Resv)):
-        raise InvalidArgument(f"create: resv {resv!r}; pass the reservation of an address space", resv)
-    if no_share and resv is None:
-        raise InvalidArgument("create: no_share without an address space; pass its reservation as resv")

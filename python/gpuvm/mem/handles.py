@@ -239,7 +239,7 @@ class GemHandles:
         """A new file descriptor for ``export(handle)``; the caller closes it.
 
         Raises:
-            OSError: out of descriptors.
+            OutOfMemory: out of descriptors.
             GpuvmError: as ``export``.
 
         Source: ``DRM_IOCTL_PRIME_HANDLE_TO_FD``.

@@ -70,15 +70,21 @@ class InstanceMemory:
                 f"instance memory: {size} bytes; pass a power of two, at least {PAGE}", size, PAGE
             )
         if not self._residency.could_fit(size, _ANYWHERE, size):
-            raise NoSpace(f"instance memory: {size:#x} bytes of {self._vram.size:#x}", size, self._vram.size)
+            raise NoSpace(
+                f"instance memory: {size:#x} bytes never fit in {self._vram.size:#x} of VRAM; make the "
+                "device with a larger vram",
+                size,
+                self._vram.size,
+            )
         faults.may_fail("instance memory")
         claims = Claims(None, None)
         before = self._residency.given_back
         while (resource := self._alloc(size)) is None:
             if not self._evictor.make_room(_ANYWHERE, claims) and self._residency.given_back == before:
                 raise OutOfMemory(
-                    f"instance memory: no {size:#x} contiguous bytes of VRAM, and nobody can make room now; "
-                    "free objects, or unpin some",
+                    f"instance memory: no {size:#x} contiguous bytes in {self._vram.size:#x} of VRAM, and "
+                    "nobody can make room now; free or unpin objects, unmap ranges to give back their page "
+                    "tables, or make the device with a larger vram",
                     size,
                     self._vram.size,
                 )

@@ -82,8 +82,7 @@ class Memory:
 
     Raises:
         InvalidArgument: the size is not whole pages.
-        OutOfMemory: no so many addresses are free in this process.
-        OSError: out of descriptors.
+        OutOfMemory: no so many addresses are free in this process, or no descriptor.
     """
 
     __slots__ = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,8 +52,8 @@ class ObjectFile:
 
     Raises:
         InvalidArgument: the size is not whole pages.
-        OutOfMemory: no so many addresses are free in this process; the message says what may forbid it.
-        OSError: out of descriptors.
+        OutOfMemory: no so many addresses are free in this process, or no descriptor; the message says what
+            may forbid it.
 
     Source: ``drm_vma_manager.c``, whose offsets cannot be mapped but through the driver.
     """
@@ -108,10 +109,16 @@ class ObjectFile:
         return offset
 
     def _find(self, size: int) -> int:
-        try:
-            return self._space.find_gap(size, align=PAGE, start=self._next)
-        except NoSpace:
-            return self._space.find_gap(size, align=PAGE)
+        if size <= self.size:
+            for start in (self._next, 0):
+                with suppress(NoSpace):
+                    return self._space.find_gap(size, align=PAGE, start=start)
+        raise NoSpace(
+            f"no hole of {size:#x} bytes in the object file of {self.size:#x}; make a smaller object, or "
+            "drop others",
+            size,
+            self.size,
+        )
 
     def free(self, offset: int, size: int) -> None:
         """Take back what ``allocate`` handed out, and its memory. Cost: O(pages that were written).

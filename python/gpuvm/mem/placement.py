@@ -39,9 +39,15 @@ class Place:
         if self.domain not in tuple(Domain):
             raise InvalidArgument(f"Place: {self.domain!r}; pass one Domain", self.domain, tuple(Domain))
         end = self.first + PAGE if self.last is None else self.last
-        if not 0 <= self.first < end or (self.first | end) % PAGE:
+        if (self.first | end) % PAGE:
             raise InvalidArgument(
-                f"Place: window [{self.first:#x}, {end:#x}); pass whole pages of {PAGE} bytes, not none",
+                f"Place: window from {self.first:#x} to {self.last!r}; pass whole pages of {PAGE:#x}",
+                (self.first, self.last),
+                PAGE,
+            )
+        if not 0 <= self.first < end:
+            raise InvalidArgument(
+                f"Place: window [{self.first:#x}, {end:#x}); pass whole pages from 0 on, last beyond first",
                 (self.first, self.last),
                 PAGE,
             )
@@ -58,6 +64,7 @@ CPU_PLACE: Final = Place(Domain.CPU)
 """Where everything fits that the quota of system memory has room for."""
 
 _PREFERRED: Final = (Domain.VRAM, Domain.GART, Domain.CPU)
+_ALL: Final = Domain.VRAM | Domain.GART | Domain.CPU
 _EVICTED: Final[dict[Domain, Placement]] = {
     Domain.VRAM: (Place(Domain.GART), CPU_PLACE),
     Domain.GART: (CPU_PLACE,),
@@ -68,14 +75,32 @@ def placement_of(domains: Domain) -> Placement:
     """Anywhere in ``domains``: VRAM before GART before CPU, whatever is free first.
 
     Raises:
-        InvalidArgument: no domain.
+        InvalidArgument: no domain, or what is none.
 
     Source: ``nouveau_bo_placement_set``.
     """
-    places = tuple(Place(domain) for domain in _PREFERRED if domain in domains)
-    if not places:
-        raise InvalidArgument(f"placement_of: {domains!r}; pass a Domain, or several of them", domains)
-    return places
+    bits = _bits(domains)
+    if not bits or bits & ~int(_ALL):
+        raise InvalidArgument(f"placement_of: {domains!r}; pass a Domain, or several of them", domains, _ALL)
+    return tuple(Place(domain) for domain in _PREFERRED if domain & bits)
+
+
+def _bits(domains: object) -> int:
+    return int(domains) if isinstance(domains, int) else 0
+
+
+def check_placement(placement: object) -> Placement:
+    """``placement``, if it is one.
+
+    Raises:
+        InvalidArgument: it is no tuple of places, such as a Domain.
+    """
+    if not isinstance(placement, tuple | list) or not all(isinstance(place, Place) for place in placement):
+        raise InvalidArgument(
+            f"placement {placement!r}; pass places, such as placement_of(Domain.VRAM) or (Place(...),)",
+            placement,
+        )
+    return tuple(placement)
 
 
 def eviction_placement(domain: Domain) -> Placement:

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+from gpuvm.errors import OutOfMemory
 from gpuvm.mem.remapping import punch_hole
+
+_TOO_MANY: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG)
 
 
 class SparseFile:
@@ -21,15 +24,25 @@ class SparseFile:
         size: bytes, whole pages.
 
     Raises:
-        OSError: out of descriptors; larger than files may be.
+        OutOfMemory: out of descriptors; larger than files may be.
+        OSError: the name is too long.
     """
 
     __slots__ = ("__weakref__", "fd", "size")
 
     def __init__(self, name: str, size: int) -> None:
-        self.fd: Final = os.memfd_create(name, os.MFD_CLOEXEC)
-        self.size: Final = size
-        os.ftruncate(self.fd, size)
+        try:
+            self.fd: Final = os.memfd_create(name, os.MFD_CLOEXEC)
+            self.size: Final = size
+            os.ftruncate(self.fd, size)
+        except OSError as error:
+            if error.errno not in _TOO_MANY:
+                raise
+            raise OutOfMemory(
+                f'no file of {size:#x} bytes for "{name}": {error.strerror}; look at `ulimit -n` (open files)'
+                " and `ulimit -f` (their size), or close what is not used",
+                size,
+            ) from error
 
     def punch(self, offset: int, range: int) -> None:
         """Give back the memory of a part, which is zeros then. Cost: O(pages that there were)."""

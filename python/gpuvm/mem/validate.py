@@ -89,11 +89,24 @@ def _find(
             placement,
         )
     raise NoSpace(
-        f"validate: {obj.size:#x} bytes of {obj!r} never fit in {_names(placement)}; make a smaller object",
+        f"validate: {obj.size:#x} bytes of {obj!r} never fit in {_names(placement)} at multiples of "
+        f"{obj.align:#x}; {_advice(placement)}",
         obj.size,
         placement,
     )
 
 
 def _names(places: Iterable[Place]) -> str:
-    return ", ".join(str(place.domain.name) for place in places)
+    return ", ".join(f"{place.domain.name}{_window(place)}" for place in places)
+
+
+def _window(place: Place) -> str:
+    if not place.first and place.last is None:
+        return ""
+    return f" from {place.first:#x} to {'its end' if place.last is None else f'{place.last:#x}'}"
+
+
+def _advice(placement: Placement) -> str:
+    if any(map(_window, placement)):
+        return "pass a larger window (first, last), or make a smaller object"
+    return "make a smaller object, or a larger device"

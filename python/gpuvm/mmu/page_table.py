@@ -98,12 +98,21 @@ class PageTable:
         name: what messages and tables call it.
 
     Raises:
-        OutOfMemory: there is no memory for the root.
+        InvalidArgument: no format, or no table memory.
+        NoSpace, OutOfMemory: there is no memory for the root.
 
     Source: ``nvkm/subdev/mmu/vmm.c``.
     """
 
     def __init__(self, format: Format, memory: TableMemory, name: str = "page table") -> None:
+        if not isinstance(format, Format):
+            raise InvalidArgument(
+                f"PageTable: format {format!r}; pass one of gpuvm.mmu.formats, such as GP100", format
+            )
+        if not callable(getattr(memory, "allocate", None)):
+            raise InvalidArgument(
+                f"PageTable: memory {memory!r} cannot allocate tables; pass device.instance_memory", memory
+            )
         self.format: Final = format
         self.name: Final = name
         self.start: Final = 0

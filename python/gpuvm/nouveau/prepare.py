@@ -24,7 +24,11 @@ OP_CODES: Final = tuple(OpCode)
 def check_op(vm: Uvmm, op: BindOp) -> None:
     """Refuse an operation that is wrong in itself; see ``Uvmm.prepare``."""
     page = 1 << vm.backend.page_shifts[-1]
-    if op.op not in OP_CODES:
+    try:
+        known = op.op in OP_CODES
+    except AttributeError:
+        raise InvalidArgument(f"BindOp: {op!r} is none; pass BindOp(OpCode.MAP, ...)", op) from None
+    if not known:
         raise InvalidArgument(f"BindOp: op {op.op!r}; pass an OpCode", op.op, OP_CODES)
     if (op.addr | op.range) % page:
         raise InvalidArgument(

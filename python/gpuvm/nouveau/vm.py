@@ -70,7 +70,7 @@ class Uvmm(GpuVm):
         honour_keep: do not clear entries that a bind writes again as they are; see ``page_change``.
 
     Raises:
-        InvalidArgument: the backend does not reach so far, or as from ``GpuVm``.
+        InvalidArgument: no device, no backend, one that does not reach so far, or as from ``GpuVm``.
 
     Source: ``struct nouveau_uvmm``.
     """
@@ -85,6 +85,10 @@ class Uvmm(GpuVm):
         kernel_node: tuple[int, int] | None = None,
         honour_keep: bool = True,
     ) -> None:
+        if not callable(getattr(device, "validate", None)):
+            raise InvalidArgument(f'Uvmm "{name}": device {device!r}; pass a Device', device)
+        if not callable(getattr(backend, "unmap", None)):
+            raise InvalidArgument(f'Uvmm "{name}": backend {backend!r}; pass a PageTable or alike', backend)
         if range is None:
             range = min(backend.range, (1 << VA_BITS) - backend.start)
         if range > backend.range:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from gpuvm.errors import GpuvmError, NoSpace, OutOfMemory
 from gpuvm.exec import Exec, ExecFlags
@@ -120,6 +121,14 @@ class EvictionReplay(MemoryReplay):
     def _kind(self, kind: int) -> int:
         # A compressed page cannot lie in GART, and nothing is compressed anyway.
         return self._format.kinds.uncompressed[kind] or 0 if self._format.kinds.has(kind) else kind
+
+    def _refuse(
+        self, line: int, message: str, cause: GpuvmError | None = None, op: int | None = None
+    ) -> NoReturn:
+        # A NoSpace that is about an operation is about sparse regions.
+        if isinstance(cause, OutOfMemory) or (isinstance(cause, NoSpace) and op is None):
+            message = f"{message}; raise --vram or --gart"
+        super()._refuse(line, message, cause, op)
 
     # -- one use
 

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import NoReturn, Self
 from weakref import WeakKeyDictionary
 
-from gpuvm.errors import GpuvmError, OutOfMemory
+from gpuvm.errors import GpuvmError
 from gpuvm.mem.aperture import Domain
 from gpuvm.mem.device import Device
 from gpuvm.mem.gem import GemObject
-from gpuvm.mem.policy import EvictionPolicy, Lru
+from gpuvm.mem.policy import EvictionPolicy
 from gpuvm.mmu.formats import Format
 from gpuvm.mmu.page_table import PageTable
 from gpuvm.nouveau.bind import BindOp, OpCode
@@ -94,7 +94,7 @@ class MemoryReplay:
         self._only = client
         self._handles: WeakKeyDictionary[GemObject, int] = WeakKeyDictionary()
         self._imported = import_sizes(records)
-        self.device = device_of_trace(name, vram=vram, gart=gart, policy=policy)
+        self.device = Device(vram=vram, gart=gart, policy=policy, name=name)
         self.clients: dict[int, MemoryClient] = {}
         self.kinds_left_out: set[int] = set()
         self.line = 0
@@ -254,26 +254,6 @@ class MemoryReplay:
     ) -> None:
         if error is None:  # its traceback may hold objects, which a device that closes must not have
             self.close()
-
-
-def device_of_trace(
-    name: str, *, vram: int = ROOMY, gart: int = ROOMY, policy: EvictionPolicy | None = None
-) -> Device:
-    """A device for the objects of file ``name``.
-
-    Raises:
-        OutOfMemory: this process may not have files or addresses for so much memory.
-    """
-    try:
-        return Device(vram=vram, gart=gart, policy=Lru() if policy is None else policy, name=name)
-    except GpuvmError:
-        raise
-    except OSError as error:
-        raise OutOfMemory(
-            f"no files for {vram:#x} bytes of VRAM and {gart:#x} of GART: {error.strerror}; "
-            "look at `ulimit -f` and `ulimit -n`",
-            value=(vram, gart),
-        ) from error
 
 
 def object_name(handle: int, line: int) -> str:

@@ -15,7 +15,7 @@ from gpuvm.nouveau.bind import BindOp, OpCode
 from gpuvm.nouveau.vm import Uvmm
 from gpuvm.trace.errors import TraceError
 from gpuvm.trace.jsonl import read_records
-from gpuvm.trace.memory_replay import MemoryReplay, device_of_trace
+from gpuvm.trace.memory_replay import ROOMY, MemoryReplay
 from gpuvm.trace.requests import read_requests
 from gpuvm.trace.schema import Record
 from gpuvm.trace.session import Session
@@ -120,7 +120,7 @@ def _of_trace(name: str, replay: MemoryReplay, client: int | None) -> MemorySnap
 @contextmanager
 def _of_session(name: str, session: Session, format: Format) -> Iterator[MemorySnapshot]:
     space = session.space("a look at the space")
-    device = device_of_trace(name)
+    device = Device(vram=ROOMY, gart=ROOMY, name=name)
     page_table = PageTable(format, device.instance_memory, space.name)
     numbers: dict[GemObject, int] = {}
     try:

@@ -109,9 +109,14 @@ class Session:
         """The space; ``what`` needs it. Raises TraceError when there is none."""
         if self.vm is not None:
             return self.vm
-        why = f"the init in line {self._init_line} was refused" if self._init_line else "no init came before"
+        if self._init_line:
+            why = f"the init in line {self._init_line} was refused"
+        elif self.line:
+            why = "no init came before"
+        else:
+            why = "the file is empty, or all comments; pass a trace, or requests, of which init is the first"
         message = f"{what} has no space to work on: {why}"
-        raise TraceError(self._name, message, line=self.line or None, column=1)
+        raise TraceError(self._name, message, line=self.line or None, column=1 if self.line else None)
 
     def _carry_out(self, request: Request) -> Any:
         vm = self.space(request.verb)
