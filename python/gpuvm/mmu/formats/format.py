@@ -57,24 +57,24 @@ class Level:
     """log2 of the bytes that one entry spans."""
     bits: int
     """How many of the address are the index."""
-    entry_bytes: int
+    entry_bytes: int = 8
     """8, or 16 in the paired level."""
-    table_bytes: int
+    table_bytes: int = 0x1000
     """What one table takes, and its alignment."""
-    pages: frozenset[Aperture]
+    pages: frozenset[Aperture] = frozenset()
     """Where pages of this level may be; empty: none are written."""
-    leaf: Match
-    sparse: Match
-    stop: Match
-    pointer: Pointer | None
-    small: Pointer | None
+    leaf: Match = NEVER
+    sparse: Match = NEVER
+    stop: Match = NEVER
+    pointer: Pointer | None = None
+    small: Pointer | None = None
     """In the high word of the paired level."""
-    invalid_word: int
+    invalid_word: int = 0
     """An entry where nothing is mapped and nothing below is in use. (In the table of big pages, entries with
     small pages in use are 0.)"""
-    sparse_word: int | None
+    sparse_word: int | None = None
     """An entry where nothing is mapped and all is sparse; the high word is 0. None: cannot be said."""
-    fields: tuple[Field, ...]
+    fields: tuple[Field, ...] = ()
     """Of a page, by the names of its document."""
 
 

@@ -15,7 +15,7 @@ pages of 512 MiB.
 from dataclasses import replace
 
 from gpuvm.mem import Aperture
-from gpuvm.mmu.formats.format import NEVER, Field, Format, Level, Match, Page, Pointer, bits
+from gpuvm.mmu.formats.format import Field, Format, Level, Match, Page, Pointer, bits
 from gpuvm.mmu.formats.kinds import GH100_KINDS
 
 VALID = 1 << 0
@@ -85,17 +85,9 @@ def _directory(name: str, shift: int, index_bits: int) -> Level:
         name=name,
         shift=shift,
         bits=index_bits,
-        entry_bytes=8,
-        table_bytes=0x1000,
-        pages=frozenset(),
-        leaf=NEVER,
         sparse=Match(VALID | APERTURE | PDE_PCF & ~not_ats, SPARSE),
-        stop=NEVER,
         pointer=_pointer(bits(51, 12)),
-        small=None,
-        invalid_word=0,
         sparse_word=SPARSE,
-        fields=(),
     )
 
 
@@ -104,15 +96,9 @@ def _table(name: str, shift: int, index_bits: int, pages: frozenset[Aperture]) -
         name=name,
         shift=shift,
         bits=index_bits,
-        entry_bytes=8,
-        table_bytes=8 << index_bits,
         pages=pages,
         leaf=Match(VALID, VALID),
         sparse=Match(VALID | PCF, SPARSE),
-        stop=NEVER,
-        pointer=None,
-        small=None,
-        invalid_word=0,
         sparse_word=SPARSE,
         fields=_FIELDS,
     )
@@ -132,6 +118,7 @@ _PD0 = replace(
 
 _LPT = replace(
     _table("LPT", 16, 5, _VRAM),
+    table_bytes=0x100,
     stop=Match(VALID | PCF, NO_VALID_4KB_PAGE),
     invalid_word=NO_VALID_4KB_PAGE,
 )

@@ -15,7 +15,7 @@ Source: NVIDIA "Pascal MMU Format Changes"; ``NV_MMU_VER2_*`` of ``dev_mmu.h``; 
 from dataclasses import replace
 
 from gpuvm.mem import Aperture
-from gpuvm.mmu.formats.format import NEVER, Field, Format, Level, Match, Page, Pointer, bits
+from gpuvm.mmu.formats.format import Field, Format, Level, Match, Page, Pointer, bits
 from gpuvm.mmu.formats.kinds import GP100_KINDS, TU102_KINDS
 
 VALID = 1 << 0
@@ -78,17 +78,9 @@ def _directory(name: str, shift: int, index_bits: int) -> Level:
         name=name,
         shift=shift,
         bits=index_bits,
-        entry_bytes=8,
-        table_bytes=0x1000,
-        pages=frozenset(),
-        leaf=NEVER,
         sparse=Match(VALID | APERTURE | VOLATILE, VOLATILE),
-        stop=NEVER,
         pointer=_pointer(bits(53, 8)),
-        small=None,
-        invalid_word=0,
         sparse_word=VOLATILE,
-        fields=(),
     )
 
 
@@ -97,15 +89,9 @@ def _table(name: str, shift: int, index_bits: int, pages: frozenset[Aperture]) -
         name=name,
         shift=shift,
         bits=index_bits,
-        entry_bytes=8,
-        table_bytes=8 << index_bits,
         pages=pages,
         leaf=Match(VALID, VALID),
         sparse=Match(VALID | VOLATILE, VOLATILE),
-        stop=NEVER,
-        pointer=None,
-        small=None,
-        invalid_word=0,
         sparse_word=VOLATILE,
         fields=_FIELDS,
     )
@@ -122,7 +108,10 @@ _PD0 = replace(
 )
 
 _LPT = replace(
-    _table("LPT", 16, 5, _VRAM), stop=Match(VALID | PRIVILEGED, PRIVILEGED), invalid_word=PRIVILEGED
+    _table("LPT", 16, 5, _VRAM),
+    table_bytes=0x100,
+    stop=Match(VALID | PRIVILEGED, PRIVILEGED),
+    invalid_word=PRIVILEGED,
 )
 
 _SPT = _table("SPT", 12, 9, _VRAM | _SYSTEM)

@@ -74,17 +74,7 @@ _PML4 = Level(
     name="PML4",
     shift=39,
     bits=9,
-    entry_bytes=8,
-    table_bytes=0x1000,
-    pages=frozenset(),
-    leaf=NEVER,
-    sparse=NEVER,
-    stop=NEVER,
     pointer=_POINTER,
-    small=None,
-    invalid_word=0,
-    sparse_word=None,
-    fields=(),
 )
 
 _PDPT = replace(
