@@ -6,7 +6,6 @@ an object moved under a job, or a byte was lost, the books and the bytes differ.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -17,9 +16,10 @@ from gpuvm.mem.aperture import Domain, Extent
 from gpuvm.mem.device import Device
 from gpuvm.mem.gem import GemObject
 from gpuvm.mem.placement import PAGE
-from gpuvm.sync import lockdep, task
+from gpuvm.sync import task
 from gpuvm.sync.fence import Fence, fence_context_alloc
 from gpuvm.sync.resv import Resv, Usage
+from late_gpu import LateGpu
 from placed import Bytes, content_of, make_device, make_object, require_content
 
 COUNTED = ("submit", "evict", "replace", "instance", "refused")
@@ -35,46 +35,16 @@ class Job:
     value: int
 
 
-class Gpu:
-    """Does jobs one after another, in a thread of its own."""
-
+class Gpu(LateGpu[Job]):
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.queue: deque[Job] = deque()
-        self.done = 0
-        self.stopping = False
-        self.sleeper: task.Waiter | None = None
-        self.thread = task.start("gpu", self.work)
+        super().__init__()
 
-    def push(self, job: Job) -> None:
-        self.queue.append(job)
-        self.rouse()
-
-    def stop(self) -> None:
-        self.stopping = True
-        self.rouse()
-
-    def rouse(self) -> None:
-        sleeper = self.sleeper
-        if sleeper is not None:
-            sleeper.wake()
-
-    def work(self) -> None:
-        while not self.stopping:
-            self.sleeper = task.Waiter()
-            if not self.queue and not self.stopping:
-                self.sleeper.wait()
-            while self.queue:
-                self.run(self.queue.popleft())
-
-    def run(self, job: Job) -> None:
-        with lockdep.fence_signalling(job.fence.context):
-            for extents, book in job.writes:
-                aperture, addr, _ = extents[0]
-                self.device.memory(aperture).view[addr] = job.value
-                book[0] = job.value
-            job.fence.signal()
-        self.done += 1
+    def perform(self, job: Job) -> None:
+        for extents, book in job.writes:
+            aperture, addr, _ = extents[0]
+            self.device.memory(aperture).view[addr] = job.value
+            book[0] = job.value
 
 
 class MemoryWorld:

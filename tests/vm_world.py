@@ -7,17 +7,17 @@ looks at the books afterwards.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
 from gpuvm import Exec, ExecFlags, GpuvaFlags, GpuvaManager, GpuVm, GpuVmFlags, VmBo
 from gpuvm.errors import OutOfMemory
-from gpuvm.sync import lockdep, task
+from gpuvm.sync import lockdep
 from gpuvm.sync.fence import Fence, fence_context_alloc
 from gpuvm.sync.mutex import Mutex
 from gpuvm.sync.resv import Resv, Usage
+from late_gpu import LateGpu
 
 PAGES = 64
 """Of an address space; addresses are page numbers."""
@@ -51,45 +51,12 @@ class Job:
     uses: list[tuple[Bo, int]] = field(default_factory=list)
 
 
-class Gpu:
-    """Does jobs one after another, in a thread of its own."""
-
-    def __init__(self) -> None:
-        self.queue: deque[Job] = deque()
-        self.done = 0
-        self.stopping = False
-        self.sleeper: task.Waiter | None = None
-        self.thread = task.start("gpu", self.work)
-
-    def push(self, job: Job) -> None:
-        self.queue.append(job)
-        self.rouse()
-
-    def stop(self) -> None:
-        self.stopping = True
-        self.rouse()
-
-    def rouse(self) -> None:
-        sleeper = self.sleeper
-        if sleeper is not None:
-            sleeper.wake()
-
-    def work(self) -> None:
-        while not self.stopping:
-            self.sleeper = task.Waiter()
-            if not self.queue and not self.stopping:
-                self.sleeper.wait()
-            while self.queue:
-                self.run(self.queue.popleft())
-
-    def run(self, job: Job) -> None:
-        with lockdep.fence_signalling(job.fence.context):
-            for bo, moves in job.uses:
-                assert bo.resident, f"{bo} was evicted under the job of {job.fence}"
-                assert bo.moves == moves, f"{bo} moved under the job of {job.fence}"
-                bo.writes_done += 1
-            job.fence.signal()
-        self.done += 1
+class Gpu(LateGpu[Job]):
+    def perform(self, job: Job) -> None:
+        for bo, moves in job.uses:
+            assert bo.resident, f"{bo} was evicted under the job of {job.fence}"
+            assert bo.moves == moves, f"{bo} moved under the job of {job.fence}"
+            bo.writes_done += 1
 
 
 class Space:
