@@ -129,6 +129,36 @@ class PageFault(GpuvmError):
     code = errno.EFAULT
 
 
+class BadAddress(GpuvmError):
+    """A pointer that a program passed leads nowhere."""
+
+    code = errno.EFAULT
+
+
+class TooMany(GpuvmError):
+    """A count times a size is more than an address can say."""
+
+    code = errno.EOVERFLOW
+
+
+class NoDevice(GpuvmError):
+    """The channel was killed, by a fault or because it took too long."""
+
+    code = errno.ENODEV
+
+
+class Unavailable(GpuvmError):
+    """The driver does not do this, or not for this client, which has to set up an address space first."""
+
+    code = errno.ENOSYS
+
+
+class UnknownCall(GpuvmError):
+    """No ioctl has this number."""
+
+    code = errno.ENOTTY
+
+
 class NotSupported(GpuvmError):
     """The driver brought no hook for this."""
 
