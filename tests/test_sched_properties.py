@@ -118,7 +118,10 @@ class World:
         self.jobs[entity].sort(key=lambda job: job.finished.seqno)
         self.of_finished[job.finished] = job
         assert job.finished.add_callback(self.note)
-        job.push()
+        if dice.random() < 0.3:
+            job.push_and_wait()
+        else:
+            job.push()
 
     def note(self, fence: Fence) -> None:
         """Whatever became of the job, what it depended on is signalled, and the job before it."""

@@ -7,7 +7,7 @@ from functools import partial
 
 from bench import targets
 from bench.locking.commit import ExecCommit, SortedLocks, ValidatedCommit, VmCommit
-from bench.locking.jobs import ExecutorJobs, QueueJobs, SchedulerJobs
+from bench.locking.jobs import ExecutorJobs, QueueJobs, SchedulerJobs, WaitedJobs
 from bench.locking.wake import EventPingPong, FencePingPong, LockPingPong
 from bench.sampling.case import Case, Table, Target
 
@@ -45,10 +45,12 @@ def _validated(objects: int) -> Case:
 
 
 def _jobs(title: str, batch: int) -> Case:
+    alone = {"waited": partial(WaitedJobs, 1)} if batch == 1 else {}
     return Case(
         title,
         {
             "scheduler": partial(SchedulerJobs, batch),
+            **alone,
             "executor": partial(ExecutorJobs, batch),
             "queue": partial(QueueJobs, batch),
         },
@@ -94,8 +96,13 @@ TABLES: tuple[Table, ...] = (
     Table(
         "jobs",
         "work for another thread: time a job",
-        {"scheduler": "Scheduler", "executor": "executor", "queue": "queue"},
-        (("scheduler", "executor"), ("scheduler", "queue")),
+        {
+            "scheduler": "Scheduler",
+            "waited": "push_and_wait",
+            "executor": "executor",
+            "queue": "queue",
+        },
+        (("scheduler", "executor"), ("scheduler", "queue"), ("waited", "queue")),
         (
             _jobs(f"{BATCH:,} jobs, then wait for all", BATCH),
             _jobs("one job, then wait for it", 1),

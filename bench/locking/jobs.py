@@ -102,6 +102,17 @@ class SchedulerJobs(Jobs):
         self._scheduler.fini()
 
 
+class WaitedJobs(SchedulerJobs):
+    """The same, one by one, each with the call for who waits for its job at once."""
+
+    def _run_batch(self, numbers: range) -> None:
+        entity = self._entity
+        for number in numbers:
+            job = Numbered(entity, number)
+            job.arm()
+            job.push_and_wait()
+
+
 class ExecutorJobs(Jobs):
     """A future for each job."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntFlag
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from gpuvm.errors import AlreadyLocked, CheckFailed, Contended, GpuvmError, InvalidArgument
 from gpuvm.sync.resv import Resv
@@ -28,6 +28,10 @@ class ExecFlags(IntFlag):
     """Waits for locks end with ``Interrupted`` when the task is interrupted."""
     IGNORE_DUPLICATES = 1 << 1
     """Locking an object whose reservation is held already does nothing, instead of ``AlreadyLocked``."""
+
+
+_INTERRUPTIBLE_WAIT: Final = int(ExecFlags.INTERRUPTIBLE_WAIT)
+_IGNORE_DUPLICATES: Final = int(ExecFlags.IGNORE_DUPLICATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,10 @@ class Exec:
     )
 
     def __init__(self, flags: ExecFlags = ExecFlags(0)) -> None:  # noqa: B008 (immutable)
-        self.flags = ExecFlags(flags)
-        self._interruptible = ExecFlags.INTERRUPTIBLE_WAIT in self.flags
-        self._ignore_duplicates = ExecFlags.IGNORE_DUPLICATES in self.flags
+        bits = int(flags)  # flags themselves take longer to look at than all the rest
+        self.flags = flags if flags.__class__ is ExecFlags else ExecFlags(bits)
+        self._interruptible = bits & _INTERRUPTIBLE_WAIT != 0
+        self._ignore_duplicates = bits & _IGNORE_DUPLICATES != 0
         self._ticket: AcquireContext | None = None
         self._objects: list[Lockable] = []
         self._contended: Lockable | None = None
@@ -112,7 +117,8 @@ class Exec:
         ticket = self._ticket
         try:
             while not self._complete:
-                self._unlock_all()  # if an exception ended the pass before, and the loop goes on all the same
+                if self._objects:  # an exception ended the pass before, and the loop goes on all the same
+                    self._unlock_all()
                 self._attempts += 1
                 attempt = Attempt(self)
                 yield attempt
@@ -275,8 +281,9 @@ class Exec:
         self._locking = False
         ticket = self._ticket
         try:
-            self._unlock_all()
-            if error is None:
+            if self._objects:
+                self._unlock_all()
+            if error is None and self._contended is not None:
                 self._require_uncontended("with Exec")
         finally:
             self._ticket = self._contended = None

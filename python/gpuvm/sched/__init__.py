@@ -6,14 +6,17 @@
 - ``backend``     ``SchedulerBackend``: what a driver brings
 - ``run_queue``   whose turn it is: priorities and policies
 - ``arguments``   what is looked at before any thread begins
-- ``worker``      the thread that runs jobs and frees them
+- ``worker``      the thread that runs jobs
+- ``freeing``     how they are freed
+- ``lending``     how a thread that waits for its job does that by itself
+- ``post``        where the one or the other stands, and is rung for
 - ``watchdog``    the thread that finds those that hang
-- ``doorbell``    how the two are woken
+- ``doorbell``    how that one is woken
 - ``dependency``  fences to wait for, the latest of each context
 - ``fence``       the fences of a job
 
-Locks, outermost first: whatever the caller holds, the worker's ``sched_run`` or ``sched_free``, what a
-callback takes. ``run_queue.guard`` is inside of everything and nothing is taken under it.
+Locks, outermost first: whatever the caller holds, ``sched_run`` or ``sched_free``, what a callback takes.
+``run_queue.guard`` is inside of everything and nothing is taken under it.
 """
 
 from gpuvm.sched.backend import SchedulerBackend, TimeoutStatus

@@ -29,13 +29,15 @@ class TimeoutStatus(Enum):
 class SchedulerBackend(ABC, Generic[J]):
     """The driver's side of a scheduler, for jobs of its class ``J``. Only ``run_job`` must be there.
 
-    ``prepare_job``, ``run_job`` and ``free_job`` are called by the scheduler's worker, one at a time, and
-    ``timedout_job`` by a thread of its own. As long as one of these does not return, fences that others wait
-    for are not signalled. So none may lock a reservation, wait for a fence of somebody else, or make the core
-    allocate; the validator sees to it. What needs more belongs into a thread of the driver's.
+    ``prepare_job``, ``run_job`` and ``free_job`` are called by the scheduler's worker, or ``run_job`` and
+    ``free_job`` by a thread in ``Job.push_and_wait``, one at a time; ``timedout_job`` by a thread of its own.
+    As long as one of these does not return, fences that others wait for are not signalled. So none may lock a
+    reservation, wait for a fence of somebody else, or make the core allocate; the validator sees to it. What
+    needs more belongs into a thread of the driver's.
 
     What a callback raises besides the errors listed has no caller; it goes to ``sys.unraisablehook``, be it
-    ``SystemExit``. Only what ends the program passes through ``cancel_job`` to the caller of ``fini``.
+    ``SystemExit``. Only what ends the program passes through to a caller of ``push_and_wait``, and through
+    ``cancel_job`` to the caller of ``fini``.
 
     Source: ``struct drm_sched_backend_ops``.
     """

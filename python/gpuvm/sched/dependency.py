@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpuvm.errors import InvalidArgument
+from gpuvm.sched.fence import FinishedFence
 from gpuvm.sync.fence import Fence
 
 if TYPE_CHECKING:
     from gpuvm.sched.job import Job
+    from gpuvm.sched.worker import Worker
 
 
 class Dependencies:
@@ -25,9 +27,7 @@ class Dependencies:
         self._latest: dict[int, Fence] = {}
 
     def add(self, fence: Fence) -> None:
-        """Wait for this one too, unless a later one of its context is there or it is signalled."""
-        if fence.signalled:
-            return
+        """Wait for this one too, unless a later one of its context is there."""
         known = self._latest.get(fence.context)
         if known is None or fence.is_later(known):
             self._latest[fence.context] = fence
@@ -44,6 +44,22 @@ class Dependencies:
     def all_signalled(self) -> bool:
         """True if there is nothing left to wait for."""
         return all(fence.signalled for fence in self._latest.values())
+
+
+def pipelined(worker: Worker, job: Job, fence: Fence) -> Fence:
+    """What to wait for in place of ``fence`` before ``job`` is run.
+
+    If the scheduler is one ring, which executes in the order in which it is given jobs, it is enough that the
+    other job was given to it before. It is not if jobs may go to different queues.
+    """
+    if not worker.in_order or not isinstance(fence, FinishedFence) or fence.dont_pipeline:
+        return fence
+    if fence.worker is not worker:
+        return fence
+    if job._on_ring is None:
+        job._on_ring = Dependencies()
+    job._on_ring.add(fence)
+    return fence.scheduled
 
 
 def require_dependency(fence: object, job: Job) -> Fence:

@@ -249,7 +249,7 @@ class Entity:
 
         Source: ``drm_sched_entity_flush``.
         """
-        self._scheduler._refuse_worker("flush")
+        self._scheduler._worker.refuse("flush")
         latest = self._latest
         return self.stopped or latest is None or latest.wait(timeout, interruptible=interruptible)
 

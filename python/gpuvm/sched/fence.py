@@ -5,16 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpuvm.errors import InvalidArgument
-from gpuvm.sync.fence import Fence
+from gpuvm.sync.fence import WATCHED, Fence
 
 if TYPE_CHECKING:
     from gpuvm.sched.worker import Worker
 
 
 class JobFence(Fence):
-    """Signalled by the scheduler and nobody else."""
+    """Signalled by the scheduler and nobody else.
+
+    Args:
+        context: one of its entity's two; ``Job.arm`` gives it its place there.
+        timeline: the entity's name.
+    """
 
     __slots__ = ()
+
+    def __init__(self, context: int, timeline: str) -> None:
+        # As Fence does, without a look at numbers that are right: two of these are made for each job.
+        self._callbacks = {}
+        self._done = []
+        self._unwatched = WATCHED
+        self._error = 0
+        self._deadlines = []
+        self.context = context
+        self.seqno = 0
+        self.driver = "sched"
+        self.timeline = timeline
+        self.dont_pipeline = False
 
     def signal(self, timestamp: int | None = None) -> None:
         """Refused: the scheduler, which signals it by ``announce``, would lose its job.
@@ -27,7 +45,7 @@ class JobFence(Fence):
             "run_job returned"
         )
 
-    announce = Fence.signal
+    announce = Fence._finish
 
 
 class FinishedFence(JobFence):

@@ -46,7 +46,8 @@ KILLED: Final = JobState.KILLED
 FREED: Final = JobState.FREED
 CLEANED_UP: Final = JobState.CLEANED_UP
 
-_stamps = itertools.count(1)
+next_stamp: Final = itertools.count(1).__next__
+"""When a job is pushed, compared with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,8 @@ class Job:
             return
         if not isinstance(fence, Fence):
             raise InvalidArgument(f"add_dependency: {fence!r} is no fence; pass a Fence, or None", fence)
+        if fence.signalled:
+            return
         if self._dependencies is None:
             self._dependencies = Dependencies()
         self._dependencies.add(fence)
@@ -216,8 +219,8 @@ class Job:
         if task.preempt is not None:
             task.preempt()
         entity = self.entity
-        scheduled = JobFence(entity.context, 0, driver="sched", timeline=entity.name)
-        finished = FinishedFence(entity.context + 1, 0, driver="sched", timeline=entity.name)
+        scheduled = JobFence(entity.context, entity.name)
+        finished = FinishedFence(entity.context + 1, entity.name)
         finished.scheduled = scheduled
         finished.parent = None
         if not entity._enqueue(self, scheduled, finished):
@@ -241,17 +244,49 @@ class Job:
             armed = self._state is ARMED
             if armed:
                 self._state = QUEUED
-                stamp = self._stamp = next(_stamps)
+                stamp = self._stamp = next_stamp()
                 stopped = entity.stopped
                 first = not stopped and entity._queue[0] is self
                 if first:
                     entity._join_run_queue(stamp)
         if not armed:
-            raise self._unpushable()
+            raise self._unpushable("push")
         if first:
-            self._worker.bell.ring()
+            self._worker.post.ring()
         elif stopped:
             entity._kill_queued(QUEUED)
+
+    def push_and_wait(self, *, interruptible: bool = False) -> None:
+        """Leave it to the scheduler and wait until it is done; what came of it is in ``finished``.
+
+        As ``push`` and ``finished.wait``. But if nobody works for the scheduler now, and nothing keeps the
+        job waiting, the calling thread gives it to the hardware by itself, and frees it if it is done then.
+        So callbacks of the driver may run here, and what ends the program there, like ``KeyboardInterrupt``,
+        comes out here; the job is done with ``EIO`` if it was ``run_job``.
+
+        Locking: as a wait for ``finished``. Cost: no thread is woken if the calling one does it all.
+
+        Args:
+            interruptible: ``Task.interrupt`` ends the wait. The job is pushed all the same.
+
+        Raises:
+            InvalidArgument: it is not armed; or called in a callback of the worker, which would wait for
+                itself: push it.
+            Busy: it was pushed before, or killed.
+            Interrupted: ``interruptible``, and the task was interrupted.
+            LockdepError: under the validator, where this thread must not wait for it. It is pushed.
+        """
+        if self._state is not ARMED:
+            raise self._unpushable("push_and_wait")
+        worker = self._worker
+        if worker.post.holder:
+            worker.refuse("push_and_wait")
+            self.push()
+        elif not worker.lend(self):
+            self.push()
+        finished = self._finished
+        if not finished._done:
+            finished.wait(interruptible=interruptible)
 
     def cleanup(self) -> None:
         """Give it up instead of arming it.
@@ -289,13 +324,13 @@ class Job:
         if self._state is INITIALISED or self._state is CLEANED_UP:
             raise InvalidArgument(f"{what}: {self!r} has no fences before arm()", self._state, ARMED)
 
-    def _unpushable(self) -> Busy | InvalidArgument:
+    def _unpushable(self, call: str) -> Busy | InvalidArgument:
         if self._state is INITIALISED or self._state is CLEANED_UP:
-            return InvalidArgument(f"push: {self!r} is not armed; arm() it before", self._state, ARMED)
+            return InvalidArgument(f"{call}: {self!r} is not armed; arm() it before", self._state, ARMED)
         if not hasattr(self, "_stamp"):
             problem = "was killed before it was pushed, when an exception ended its entity's with block"
-            return Busy(f"push: {self!r} {problem}", self._state, ARMED)
-        return Busy(f"push: {self!r} was pushed before; a job is pushed once", self._state, ARMED)
+            return Busy(f"{call}: {self!r} {problem}", self._state, ARMED)
+        return Busy(f"{call}: {self!r} was pushed before; a job is pushed once", self._state, ARMED)
 
     def statistics(self) -> JobStatistics:
         """Where it is, and when it got there."""

@@ -47,26 +47,27 @@ class RunQueue:
     when the entity joined. A key without an entity is stale. Every call O(log n).
     """
 
-    __slots__ = ("_entities", "_fifo", "_keys", "_turns")
+    __slots__ = ("_fifo", "_keys", "_turns", "entities")
 
     def __init__(self, policy: Policy) -> None:
         self._fifo = policy is Policy.FIFO
         self._turns = 0
         self._keys: list[int] = []
-        self._entities: dict[int, Entity] = {}
+        self.entities: dict[int, Entity] = {}
+        """Those that take part, by their keys."""
 
     def add(self, entity: Entity, priority: Priority, stamp: int) -> int:
         """Let it take part, and return its key; ``stamp`` is when its first job was pushed."""
         if not self._fifo:
             stamp = self._turns = self._turns + 1
         key = priority << STAMP_BITS | stamp
-        self._entities[key] = entity
+        self.entities[key] = entity
         heappush(self._keys, key)
         return key
 
     def first(self) -> Entity | None:
         """Whose turn it is."""
-        keys, entities = self._keys, self._entities
+        keys, entities = self._keys, self.entities
         while keys:
             entity = entities.get(keys[0])
             if entity is not None:
@@ -76,7 +77,4 @@ class RunQueue:
 
     def remove(self, key: int) -> None:
         """Let an entity take part no longer."""
-        del self._entities[key]
-
-    def __len__(self) -> int:
-        return len(self._entities)
+        del self.entities[key]

@@ -151,7 +151,7 @@ class Scheduler:
 
         Source: ``drm_sched_stop``.
         """
-        self._refuse_worker("stop")
+        self._worker.refuse("stop")
         worker = self._worker
         with guard:
             stopped, closing = worker.paused, worker.closing
@@ -164,7 +164,7 @@ class Scheduler:
             worker.quiesce()
         except BaseException:  # the validator knows of a deadlock
             worker.paused = False
-            worker.bell.ring()
+            worker.post.ring()
             raise
         for job in self.in_flight:
             self._detach(job)
@@ -205,7 +205,7 @@ class Scheduler:
         with guard:
             worker.oldest_since = now
             worker.paused = False
-        worker.bell.ring()
+        worker.post.ring()
         if worker.watchdog is not None:
             worker.watchdog.bell.ring()
 
@@ -238,7 +238,7 @@ class Scheduler:
 
         Source: ``drm_sched_fini``.
         """
-        self._refuse_worker("fini")
+        self._worker.refuse("fini")
         watchdog = self._worker.watchdog
         if watchdog is not None and watchdog.is_current():
             raise InvalidArgument("fini: called in timedout_job, for whose end it would wait")
@@ -272,7 +272,7 @@ class Scheduler:
             watchdog.end()
         self._cancel_all()
         worker.paused = False
-        worker.bell.ring()
+        worker.post.ring()
         if not worker.ended.wait_until(deadline):
             raise self._time_is_up()
         worker.join()
@@ -326,12 +326,6 @@ class Scheduler:
 
     # -- the rest
 
-    def _refuse_worker(self, call: str) -> None:
-        if self._worker.is_current():
-            raise InvalidArgument(
-                f"{call}: called in a callback of the worker, for which it would wait; use another thread"
-            )
-
     def check(self) -> None:
         """Verify that every job is in one place, that credits add up, and that fences fit the jobs. Any time.
 
@@ -356,8 +350,8 @@ class Scheduler:
             problem = entity._find_problem()
             if problem:
                 return f"{entity!r}: {problem}"
-        if len(worker.queue) != sum(entity._turns for entity in here):
-            return f"{len(worker.queue)} entities stand in the run queue"
+        if len(worker.queue.entities) != sum(entity._turns for entity in here):
+            return f"{len(worker.queue.entities)} entities stand in the run queue"
         used = sum(job.credits for job in worker.in_flight)
         if used != worker.credits_used or used > self.credit_limit:
             return f"jobs in flight take {used} credits"

@@ -52,6 +52,11 @@ class Watchdog:
         """True in ``timedout_job``."""
         return get_ident() == self._ident
 
+    def wind_up(self) -> None:
+        """There is something to time."""
+        if self.idle:
+            self.bell.ring()
+
     def end(self) -> None:
         """End the thread, after ``timedout_job`` has returned."""
         self._ended = True
@@ -82,6 +87,7 @@ class Watchdog:
         """The oldest job that is not done."""
         worker = self._worker
         with guard:
+            self.idle = False
             if worker.paused or self._no_device:
                 self.idle = True
             else:
@@ -119,7 +125,7 @@ class Watchdog:
             late, worker.done_late = worker.done_late, None
         if late is not None:
             worker.done.append(late)
-            worker.bell.ring()
+            worker.post.ring()
 
 
 def _require_status(answer: object) -> TimeoutStatus:

@@ -3,6 +3,9 @@
 Who wants something of it leaves a note (an entity in the run queue, a job in ``done`` or ``woken``) and
 rings. Notes come from callbacks of fences too, which run anywhere, in finalizers even; so leaving one takes
 no lock.
+
+Other threads do a part of its work, see ``lending``. Ctrl-C may come there, which Python handles after calls.
+So what must not be torn apart is done without a call.
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from gpuvm.errors import GpuvmError
+from gpuvm.errors import GpuvmError, InvalidArgument
 from gpuvm.sched.backend import SchedulerBackend, call, overrides
-from gpuvm.sched.dependency import Dependencies, require_dependency
-from gpuvm.sched.doorbell import Doorbell
-from gpuvm.sched.fence import FinishedFence
-from gpuvm.sched.job import FREED, KILLED, QUEUED, RUNNING, Job
+from gpuvm.sched.dependency import pipelined, require_dependency
+from gpuvm.sched.freeing import free_done
+from gpuvm.sched.job import KILLED, QUEUED, RUNNING, Job
+from gpuvm.sched.lending import lend
+from gpuvm.sched.post import Post
 from gpuvm.sched.run_queue import Policy, RunQueue, guard
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.fence import MAX_ERRNO, Fence, fence_context_alloc
@@ -35,12 +39,15 @@ FREE_CLASS: Final = lockdep.lock_class("sched_free")
 class Worker:
     """A scheduler's thread, its queues and its books.
 
-    ``guard`` protects the run queues, the states of jobs, and everything marked *books* here.
-    ``run_lock`` is held over ``prepare_job`` and ``run_job``, ``free_lock`` over ``free_job``: to get one
-    is to know that the callback has returned. Order: neither inside the other.
+    Who stands at the ``post`` works, the thread or another that lends itself. ``guard`` protects the run
+    queues, the states of jobs, and everything marked *books* here. ``run_lock`` is held over ``prepare_job``
+    and ``run_job``, ``free_lock`` over ``free_job``: to get one is to know that the callback has returned.
+    Order: neither inside the other.
 
     Source: ``drm_sched_run_job_work``, ``drm_sched_free_job_work``.
     """
+
+    lend = lend
 
     def __init__(
         self, backend: SchedulerBackend[Any], name: str, credit_limit: int, policy: Policy, in_order: bool
@@ -67,6 +74,8 @@ class Worker:
         """Books: jobs freed so far."""
         self.handling: Job | None = None
         """Books: the job that is with ``prepare_job`` or ``run_job``."""
+        self.freeing: Job | None = None
+        """Books: the job that is just about to be given to ``free_job``."""
         self.timing_out: Job | None = None
         """Books: the job that is with ``timedout_job``; it is not freed meanwhile."""
         self.done_late: Job | None = None
@@ -82,7 +91,7 @@ class Worker:
         """Notes: jobs whose finished fence is signalled."""
         self.woken: deque[Job] = deque()
         """Notes: jobs whose dependencies are to be looked at again."""
-        self.bell = Doorbell()
+        self.post = Post()
         """Rung by whoever left a note."""
         self.ended = Fence(fence_context_alloc(), 1, driver="sched", timeline=f"{name} worker")
         """Signalled when the thread has nothing left to do."""
@@ -94,10 +103,10 @@ class Worker:
     def look_again(self, job: Job) -> None:
         """The dependencies of ``job`` are to be looked at again. Any thread."""
         self.woken.append(job)
-        self.bell.ring()
+        self.post.ring()
 
     def end(self, job: Job, error: int) -> None:
-        """It is known how ``job`` ends; whoever learns of it first calls this, and only that one. Any thread.
+        """It is known how ``job`` ends. Any thread. To be called once; a second time does no harm.
 
         An entity's fences are signalled in order, whatever the hardware does: who waits for the last job of
         an entity waits for those before it too. So perhaps it has to wait for them.
@@ -105,7 +114,7 @@ class Worker:
         job._error = error
         job._ended = True
         previous, on_ring = job._previous, job._on_ring
-        if (previous is None or previous.signalled) and (on_ring is None or on_ring.all_signalled()):
+        if (previous is None or previous._done) and (on_ring is None or on_ring.all_signalled()):
             self._complete(job)
         else:
             self.look_again(job)
@@ -117,7 +126,7 @@ class Worker:
             waits = fence.add_callback(job._hardware_done)
         except BaseException as failure:  # of the fence's hooks
             self.end(job, errno.EIO)
-            self._keep_running(failure, f"{fence!r} of {job!r}")
+            self.keep_running(failure, f"{fence!r} of {job!r}")
             return
         if not waits:
             self.end(job, fence.error or error)
@@ -125,28 +134,33 @@ class Worker:
     def _complete(self, job: Job) -> None:
         """Signal what others wait for, and have the job freed."""
         finished = job._finished
-        if job._error:
-            finished.set_error(job._error)
         job._previous = None
         finished.worker = finished.parent = None
         try:
-            finished.announce()
-        except BaseException as error:  # a callback ends the program
-            self._keep_running(error, f"callback of {finished!r}")
+            finished.announce(None, job._error)
+        except BaseException as error:  # a callback ends the program, or the stack has no room for any
+            self.keep_running(error, f"callback of {finished!r}")
         finally:
-            self.done.append(job)
-            self.bell.ring()
+            (self.done if finished._done else self.woken).append(job)
+            self.post.ring()
 
-    def _keep_running(self, error: BaseException, where: str) -> None:
+    def keep_running(self, error: BaseException, where: str) -> None:
         """Tell what was raised, and go on; but only the worker outlives what ends the program."""
         # What unwinds the threads of a test ends the worker when it goes to sleep.
-        if not (isinstance(error, Exception) or self.is_current()):
+        if not (isinstance(error, Exception) or get_ident() == self._ident):
             raise error
         report(error, where)
 
     def is_current(self) -> bool:
-        """True in the worker's own thread, that is, in most callbacks."""
-        return get_ident() == self._ident
+        """True in the thread that works now, that is, in most callbacks."""
+        return self.post.is_mine()
+
+    def refuse(self, what: str) -> None:
+        """Refuse a call that would wait for the callback in which it is made."""
+        if self.post.is_mine():
+            raise InvalidArgument(
+                f"{what}: called in a callback of the worker, for which it would wait; use another thread"
+            )
 
     def wait_for_callback_of(self, entity: Entity) -> None:
         """Sleep while ``prepare_job`` or ``run_job`` has a job of this entity in hand."""
@@ -173,18 +187,24 @@ class Worker:
 
     def _run(self) -> None:
         self._ident = get_ident()
+        over = False
         try:
-            while True:
-                self.bell.clear()
-                if self.done:
-                    self._free_done()
-                if self._step():
-                    continue
-                if self.closing and not self.outstanding:
-                    return
-                self.bell.sleep()
+            while not over:
+                self.post.take_when_rung()
+                self._work()
+                over = self.closing and not self.outstanding
+                self.post.leave()
         finally:
             self.ended.signal()
+
+    def _work(self) -> None:
+        """Do all there is to do."""
+        while True:
+            self.post.clear()
+            if self.done:
+                free_done(self)
+            if not self._step():
+                return
 
     def _step(self) -> bool:
         """Run one job, or find out that it must wait; False if there is nothing to do."""
@@ -198,7 +218,7 @@ class Worker:
             if job is None:
                 return False
             if job._state is RUNNING:
-                self._run_job(job)
+                self.give_to_hardware(job)
             else:
                 self._settle(job, self._resolve(job))
             return True
@@ -212,33 +232,47 @@ class Worker:
 
         A job for which there are not enough credits keeps all others waiting, those of lower priority too.
         """
-        watchdog = self.watchdog
-        wind_up = False
+        now = 0 if self.watchdog is None else task.now()
         with guard:
             entity = self.queue.first()
             if entity is None:
                 return None
             queue = entity._queue
             job = queue[0]
-            if job._ready:
-                if job.credits > self.credit_limit - self.credits_used:
-                    return None
-                entity._leave_run_queue()
-                queue.popleft()
-                job._previous = entity.last_scheduled
-                entity.last_scheduled = job._finished
-                if queue and queue[0]._state is QUEUED:
-                    entity._join_run_queue(queue[0]._stamp)
-                job._state = RUNNING
-                self.in_flight.append(job)
-                self.credits_used += job.credits
-                if watchdog is not None:
-                    job._begun = task.now()
-                    wind_up, watchdog.idle = watchdog.idle, False
-            self.handling = job
-        if watchdog is not None and wind_up:
-            watchdog.bell.ring()
+            if not job._ready:
+                self.handling = job
+                return job
+            if job.credits > self.credit_limit - self.credits_used:
+                return None
+            entity._leave_run_queue()
+            self.take_out(job, now)
+            if queue and queue[0]._state is QUEUED:
+                entity._join_run_queue(queue[0]._stamp)
+        if self.watchdog is not None:
+            self.watchdog.wind_up()
         return job
+
+    def take_out(self, job: Job, now: int) -> None:
+        """Take the first job out of its entity's queue, to be run; under ``guard``."""
+        entity = job.entity
+        del entity._queue[0]
+        job._previous = entity.last_scheduled
+        entity.last_scheduled = job._finished
+        job._state = RUNNING
+        job._begun = now
+        job._error = errno.EIO  # as long as run_job has not answered
+        self.in_flight += (job,)
+        self.credits_used += job.credits
+        self.handling = job
+
+    def call_free_job(self, job: Job) -> None:
+        """What ``freeing`` stands for; it is over once the driver is called."""
+        self.freeing = None
+        self.free_job(job)
+
+    def note_end_of_oldest(self, job: Job) -> None:
+        """The oldest job is done, or almost: from here on the next is timed. Under ``guard``."""
+        self.oldest_since = max(self.oldest_since, job._finished.timestamp or task.now())
 
     # -- dependencies
 
@@ -262,7 +296,7 @@ class Worker:
         queued = job._state is QUEUED
         fence = job._dependencies.take() if job._dependencies is not None else None
         if fence is not None:
-            return self._pipelined(job, fence) if queued else fence
+            return pipelined(self, job, fence) if queued else fence
         if queued:
             return self._ask_driver(job)
         fence = job._on_ring.take() if job._on_ring is not None else None
@@ -270,27 +304,12 @@ class Worker:
             fence, job._previous = job._previous, None
         return fence
 
-    def _pipelined(self, job: Job, fence: Fence) -> Fence:
-        """What to wait for in place of ``fence`` before ``job`` is run.
-
-        If this scheduler is one ring, which executes in the order in which it is given jobs, it is enough
-        that the other job was given to it before. It is not if jobs may go to different queues.
-        """
-        if not self.in_order or not isinstance(fence, FinishedFence) or fence.dont_pipeline:
-            return fence
-        if fence.worker is not self:
-            return fence
-        if job._on_ring is None:
-            job._on_ring = Dependencies()
-        job._on_ring.add(fence)
-        return fence.scheduled
-
     def _ask_driver(self, job: Job) -> Fence | None:
         if self.prepare is None:
             return None
         try:
             fence = call(self.prepare, job)
-            return None if fence is None else self._pipelined(job, require_dependency(fence, job))
+            return None if fence is None else pipelined(self, job, require_dependency(fence, job))
         except BaseException as error:
             report(error, f"prepare_job of {job!r}")
             return None
@@ -329,7 +348,8 @@ class Worker:
 
     # -- running
 
-    def _run_job(self, job: Job) -> None:
+    def give_to_hardware(self, job: Job) -> None:
+        """Run a job that was taken out. Under ``run_lock``."""
         finished = job._finished
         if job.entity.guilty:
             finished.set_error(errno.ECANCELED)
@@ -345,56 +365,16 @@ class Worker:
             error = number if number is not None and 0 < number <= MAX_ERRNO else errno.EIO
         except BaseException as failure:
             error = errno.EIO
-            report(failure, f"run_job of {job!r}")
-        job.parent = fence
+            self.keep_running(failure, f"run_job of {job!r}")
+        job.parent, job._error = fence, error
+        if task.preempt is not None:
+            task.preempt()
         try:
             job._scheduled.announce()
         except BaseException as failure:
-            report(failure, f"callback of {job._scheduled!r}")
+            self.keep_running(failure, f"callback of {job._scheduled!r}")
         if fence is None:
             self.end(job, error)
         else:
             self.follow(job, fence)
         self.handling = None  # only now, as who waits for it relies on what was noted
-
-    # -- freeing
-
-    def _free_done(self) -> None:
-        """Free the jobs that are done."""
-        self.free_lock.lock()
-        try:
-            while self.done and not self.paused:
-                self._free(self.done.popleft())
-        finally:
-            self.free_lock.unlock()
-
-    def _free(self, job: Job) -> None:
-        with guard:
-            if job is self.timing_out:
-                self.done_late = job
-                return
-            if job._state is RUNNING:
-                self._leave_flight(job)
-            else:
-                del self.killed[job]
-            job._state = FREED
-            self.outstanding -= 1
-            self.freed += 1
-        try:
-            call(self.free_job, job)
-        except BaseException as error:
-            report(error, f"free_job of {job!r}")
-
-    def _leave_flight(self, job: Job) -> None:
-        in_flight = self.in_flight
-        if in_flight[0] is job:
-            in_flight.popleft()
-            if self.watchdog is not None:
-                self.note_end_of_oldest(job)
-        else:
-            in_flight.remove(job)
-        self.credits_used -= job.credits
-
-    def note_end_of_oldest(self, job: Job) -> None:
-        """The oldest job is done, or almost: from here on the next is timed. Under ``guard``."""
-        self.oldest_since = max(self.oldest_since, job._finished.timestamp or task.now())

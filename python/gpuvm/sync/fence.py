@@ -23,7 +23,8 @@ from gpuvm.sync.fence_wait import Wait, resume_when_signalled
 
 MAX_ERRNO: Final = 4095
 
-_WATCHED: Final[list[bool]] = []
+WATCHED: Final[list[bool]] = []
+"""What is in ``_unwatched`` if there is nobody to be told."""
 
 
 def check_fence(call: str, fence: Fence) -> None:
@@ -105,7 +106,7 @@ class Fence(Completion):
             )
         self._callbacks = {}
         self._done = []
-        self._unwatched = [True] if self._hooked else _WATCHED
+        self._unwatched = [True] if self._hooked else WATCHED
         self._error = 0
         self._deadlines: list[int] = []
         """A heap of the moments that were asked for."""

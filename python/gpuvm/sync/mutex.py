@@ -72,6 +72,11 @@ class Mutex:
         return not self._token
 
     @property
+    def held_here(self) -> bool:
+        """True if the calling thread holds it, without a ticket."""
+        return self._holder == get_ident()
+
+    @property
     def waiters(self) -> tuple[task.Task, ...]:
         """Who waits for it now, the next one first."""
         return tuple(queued.waiter.task for queued in self._queue)
@@ -89,11 +94,16 @@ class Mutex:
             task.preempt()
         if lockdep.enabled:
             lockdep.acquire(self)
-        if self._token.pop(None, False):
-            self._holder = get_ident()
+        me = get_ident()
+        try:
+            del self._token[None]  # not pop: after a call Python may handle Ctrl-C, and nobody would hold it
+        except KeyError:
+            pass
+        else:
+            self._holder = me
             return
         try:
-            self._wait(Queued(get_ident()), interruptible)
+            self._wait(Queued(me), interruptible)
         except BaseException:
             if lockdep.enabled:
                 lockdep.release(self)
@@ -120,6 +130,14 @@ class Mutex:
             raise InvalidArgument(f'unlock: this thread does not hold the mutex "{self.name}"')
         if lockdep.enabled:
             lockdep.release(self)
+        if not self._queue:  # as _free would, for speed
+            self._holder = None
+            self._token[None] = True
+            if self._queue:
+                self._pick_up()
+            if task.preempt is not None:
+                task.preempt()
+            return
         self._free()
 
     def _free(self) -> None:

@@ -123,7 +123,7 @@ class Resv(WwMutex):
 
     def _place_for(self, fence: Fence, usage: Usage) -> int:
         """Which entry a new fence replaces; behind the last if it takes a slot."""
-        if fence.__class__ is not Fence:
+        if fence.relays:
             _refuse_container("add_fence", fence)
         if usage.__class__ is not Usage:
             _require_usage(usage)

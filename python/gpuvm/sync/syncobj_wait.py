@@ -97,7 +97,6 @@ class ArrayWait:
         self.fences: list[Fence | None] = []
         self._done: dict[int, None] = {}
         """The indices of those that were reached, in that order."""
-        self._waiter = task.Waiter()
         self._entries = [_Entry(self, index, point) for index, point in enumerate(points)]
         if lockdep.enabled and self._for_submit:
             lockdep.might_wait_for_user("wait for a submission")
@@ -137,6 +136,7 @@ class ArrayWait:
         try:
             if len(ready) >= self._needed:
                 return ready[0]
+            self._waiter = task.Waiter()
             for syncobj, entry in zip(self._syncobjs, entries, strict=True):
                 if entry.fence is not None:
                     entry.begin(entry.fence)

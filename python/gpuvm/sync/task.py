@@ -106,7 +106,11 @@ class Waiter:
     def wake(self) -> None:
         """Let the sleeper go on, or not sleep at all. Any thread, any number of times."""
         self.woken = True
-        runtime.unpark(self)
+        try:
+            runtime.unpark(self)
+        except BaseException:  # Ctrl-C; who finds it woken does not wake it again
+            runtime.unpark(self)
+            raise
 
 
 class Thread(Protocol):
@@ -135,9 +139,8 @@ class Runtime(Protocol):
 class Threads:
     """The machine's own threads and clock."""
 
-    def now(self) -> int:
-        """``CLOCK_MONOTONIC``."""
-        return time.monotonic_ns()
+    now = staticmethod(time.monotonic_ns)
+    """``CLOCK_MONOTONIC``."""
 
     def park(self, waiter: Waiter, deadline: int | None) -> None:
         """Sleep at the waiter's gate."""
