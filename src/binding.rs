@@ -3,8 +3,10 @@
 //! The core knows mappings by slot and objects by record; here are the Python objects that stand for them. No
 //! Python code runs while a space is borrowed: objects that go are collected and dropped after (`Space::changing`).
 
+mod bind_ops;
 mod buddy;
 mod bulk;
+mod carried;
 mod errors;
 mod gpuva;
 mod immediate;
@@ -12,16 +14,23 @@ mod insert;
 mod life;
 mod lookup;
 mod methods;
+mod moving;
 mod obtain;
 mod ops;
 mod page_table;
+mod pages;
+mod paging;
+mod pbdma;
 mod physical_memory;
 mod plan;
 mod regions;
 mod room;
 mod space;
 mod step;
+mod surface;
+mod vm_bind;
 mod vm_bo;
+mod work;
 
 pub use buddy::Buddy;
 pub use bulk::Records;
@@ -30,10 +39,14 @@ pub use gpuva::Gpuva;
 pub use lookup::MappingIterator;
 pub use ops::{Map, Prefetch, Remap, Unmap};
 pub use page_table::PageTable;
+pub use pages::{cut_pages, split_into_pages};
+pub use pbdma::Pbdma;
 pub use physical_memory::PhysicalMemory;
 pub use plan::Plan;
 pub use space::Space;
+pub use surface::Surface;
 pub use vm_bo::VmBo;
+pub use work::Work;
 
 use pyo3::prelude::*;
 

@@ -32,7 +32,7 @@ pub const OP_UNMAP: u32 = 1;
 pub const FLAG_SPARSE: u32 = 1 << 8;
 pub const FLAG_KIND: u32 = 0xff;
 /// First bit of a mapping's flags that is the driver's; the kind is kept from here on.
-const KIND_SHIFT: u32 = 2;
+pub const KIND_SHIFT: u32 = 2;
 
 impl Request {
     /// A request from its 40 bytes, wherever they lie.

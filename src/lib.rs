@@ -9,12 +9,19 @@ mod bulk;
 mod gaps;
 mod memory;
 mod object;
+mod page_change;
+mod page_slots;
 mod page_table;
+mod pages;
+mod paging;
 mod plan;
 mod processor;
+mod push_buffer;
+mod reduction;
 mod regions;
 mod runs;
 mod space;
+mod surface;
 mod tree;
 
 use pyo3::prelude::*;
@@ -25,8 +32,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::binding::{
-        Buddy, Gpuva, Map, MappingIterator, PageTable, PhysicalMemory, Plan, Prefetch, Records, Remap, Space,
-        Unmap, VmBo, fail_allocation, forbid_allocation,
+        Buddy, Gpuva, Map, MappingIterator, PageTable, Pbdma, PhysicalMemory, Plan, Prefetch, Records, Remap,
+        Space, Surface, Unmap, VmBo, Work, cut_pages, fail_allocation, forbid_allocation, split_into_pages,
     };
 
     #[pymodule_init]

@@ -73,6 +73,14 @@ pub fn reserve_anywhere<T>(array: &mut Vec<T>, additional: usize) -> Result<(), 
     array.try_reserve_exact(additional.max(array.capacity() / 4)).map_err(|_| Refused::Exhausted)
 }
 
+/// Append, unless there is no memory.
+#[inline]
+pub fn push<T>(array: &mut Vec<T>, element: T) -> Result<(), Refused> {
+    reserve(array, 1)?;
+    array.push(element);
+    Ok(())
+}
+
 #[cold]
 fn grow<T>(array: &mut Vec<T>, additional: usize) -> Result<(), Refused> {
     let missing = array.capacity() - array.len() < additional;
@@ -118,6 +126,8 @@ pub unsafe trait Number: Copy {}
 
 // SAFETY: every byte pattern is a valid integer.
 unsafe impl Number for u8 {}
+// SAFETY: as above.
+unsafe impl Number for u32 {}
 // SAFETY: as above.
 unsafe impl Number for u64 {}
 

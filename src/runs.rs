@@ -31,6 +31,10 @@ impl Bytes {
     pub fn len(self) -> usize {
         self.len
     }
+
+    pub fn start(self) -> *mut u8 {
+        self.base
+    }
 }
 
 /// What physical addresses lead to, by aperture.
@@ -54,6 +58,11 @@ impl Stretches<'_> {
             range = range.checked_add(stretch.range).ok_or(position)?;
         }
         Ok(range)
+    }
+
+    /// Where the first bytes are, if that is somewhere.
+    pub fn contiguous(&self) -> Option<*mut u8> {
+        self.at(0)?.at
     }
 
     fn len(&self) -> usize {
@@ -81,14 +90,14 @@ pub fn refused(memories: &Memories, runs: &[Record], forbidden: u8) -> Option<us
 
 /// Contiguous bytes, or nothing, which reads as zeros.
 #[derive(Clone, Copy)]
-struct Stretch {
-    at: Option<*mut u8>,
-    range: usize,
+pub struct Stretch {
+    pub at: Option<*mut u8>,
+    pub range: usize,
 }
 
 /// None: there is no such memory.
 #[inline]
-fn stretch(memories: &Memories, run: &Run) -> Option<Stretch> {
+pub fn stretch(memories: &Memories, run: &Run) -> Option<Stretch> {
     let range = usize::try_from(run.range).ok()?;
     match run.state {
         VALID => {
@@ -104,19 +113,34 @@ fn stretch(memories: &Memories, run: &Run) -> Option<Stretch> {
 
 /// From so many bytes on, what is written goes past the caches: they would not hold it until it is read, and to
 /// read a line from memory first that is overwritten as a whole takes a third of the bandwidth.
-const STREAMED_FROM: usize = 8 << 20;
+pub const STREAMED_FROM: usize = 8 << 20;
 
 /// Bytes of the next piece's source that are fetched while one is copied. The first of them also brings where its
 /// page is, which takes longest if pages are scattered; with many more the copy at hand has to wait.
 const FETCHED: usize = 8 * 64;
 
-/// Copy `range` bytes, as long as both sides are, piece by piece; what is written to nothing vanishes.
-///
-/// Pieces that are contiguous on both sides are moved as by `memmove`, upwards one after the other, or downwards.
-pub fn copy(targets: &Stretches<'_>, sources: &Stretches<'_>, range: usize, downwards: bool) {
+/// The order of the pieces of a copy, each of which is contiguous on both sides.
+#[derive(Clone, Copy)]
+pub enum Order {
+    /// None is over a multiple of `step`, as if so many bytes were copied at a time.
+    Upwards {
+        step: usize,
+    },
+    Downwards,
+}
+
+pub const UPWARDS: Order = Order::Upwards { step: usize::MAX };
+
+/// Copy `range` bytes, as long as both sides are, piece by piece, each as by `memmove`; what is written to nothing
+/// vanishes.
+pub fn copy(targets: &Stretches<'_>, sources: &Stretches<'_>, range: usize, order: Order) {
     let streamed = range >= STREAMED_FROM;
-    let mut pieces =
-        Pieces { targets: Cursor::new(targets, downwards), sources: Cursor::new(sources, downwards) };
+    let (downwards, step) = match order {
+        Order::Upwards { step } => (false, step),
+        Order::Downwards => (true, usize::MAX),
+    };
+    let (targets, sources) = (Cursor::new(targets, downwards), Cursor::new(sources, downwards));
+    let mut pieces = Pieces { targets, sources, step, left: step };
     let mut next = pieces.next();
     while let Some(piece) = next {
         next = pieces.next();
@@ -230,6 +254,9 @@ impl<'a> Cursor<'a> {
 struct Pieces<'a> {
     targets: Cursor<'a>,
     sources: Cursor<'a>,
+    step: usize,
+    /// What is left of the step.
+    left: usize,
 }
 
 impl Iterator for Pieces<'_> {
@@ -237,7 +264,8 @@ impl Iterator for Pieces<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Piece> {
-        let range = self.targets.contiguous()?.min(self.sources.contiguous()?);
+        let range = self.targets.contiguous()?.min(self.sources.contiguous()?).min(self.left);
+        self.left = if range == self.left { self.step } else { self.left - range };
         Some(Piece { target: self.targets.take(range), source: self.sources.take(range), range })
     }
 }

@@ -11,6 +11,7 @@ mod mapping;
 mod promise;
 
 use journal::Journal;
+pub use journal::Recorded;
 pub use mapping::{Change, HANDLE, IN_TREE, INVALIDATED, KERNEL, LINKED, Mapping, SPARSE, Slot, USER_FLAGS};
 pub use promise::Room;
 

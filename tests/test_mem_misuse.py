@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gpuvm.errors import InvalidArgument, NoSpace, OutOfMemory, PermissionDenied
+from gpuvm.errors import InvalidArgument, NoSpace, OutOfMemory, PermissionDenied, TooManyFiles
 from gpuvm.mem.aperture import Domain
 from gpuvm.mem.device import Device
 from gpuvm.mem.dma_buf import DmaBuf
@@ -127,7 +127,7 @@ def test_descriptors_that_run_out(number: int, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patch:
         patch.setattr(socket, "socketpair", refuse)
         patch.setattr(os, "memfd_create", refuse)
-        with pytest.raises(OutOfMemory, match="ulimit -n"):
+        with pytest.raises(TooManyFiles, match="ulimit -n"):
             buffer.export_fd()
         with pytest.raises(OutOfMemory, match="ulimit -n"):
             make_device()

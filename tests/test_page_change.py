@@ -1,185 +1,26 @@
-"""What a bind does in the page table, page by page, next to what it should come to. No memory, no device."""
+"""What a bind does in the page table, page by page, next to what it should come to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import gpuvm
-from gpuvm import GpuVm
 from gpuvm.mem import Aperture, Extent
-from gpuvm.mmu.formats import PteFlags
-from gpuvm.mmu.layers import Layers, Mapped
-from gpuvm.mmu.pages import Pages, split_into_pages
-from gpuvm.nouveau.page_change import PageChange, Write, page_change
-from gpuvm.nouveau.slots import Slots, SlotSet
-from gpuvm.nouveau.uvma import Uvma, flags_of
+from page_books import BIG, END, HUGE, PAGE, Bo, Books, Slots, maps, system, unmaps, uvma, vram
 from suite import scaled
-
-PAGE = 0x1000
-BIG = 0x10000
-HUGE = 0x200000
-ALLOWED = {
-    21: frozenset({Aperture.VRAM}),
-    16: frozenset({Aperture.VRAM}),
-    12: frozenset({Aperture.VRAM, Aperture.SYSTEM_COHERENT}),
-}
-END = 4 * HUGE
-
-
-@dataclass(eq=False)
-class Bo:
-    """An object that lies still."""
-
-    extents: tuple[Extent, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(extent.range for extent in self.extents)
-
-    def at(self, offset: int) -> tuple[Aperture, int]:
-        for aperture, addr, range_ in self.extents:
-            if offset < range_:
-                return aperture, addr + offset
-            offset -= range_
-        raise AssertionError("behind the end")
-
-
-class Books:
-    """An address space whose entries are written into books, and what each page should show."""
-
-    def __init__(self, honour_keep: bool = True) -> None:
-        self.vm = GpuVm("books", range=END)
-        self.layers = Layers(0, END, ALLOWED)
-        self.honour_keep = honour_keep
-        self.wanted: dict[int, tuple[Aperture, int, int]] = {}
-        self.came: Iterator[Uvma] = iter(())
-
-    def map(self, addr: int, range_: int, bo: Bo, offset: int = 0, kind: int = 0) -> PageChange:
-        pages = split_into_pages(ALLOWED, addr, range_, bo.extents, offset)
-        plan = self.vm.sm_map(addr, range_, bo, offset, flags_of(kind))
-        change = page_change(plan, ALLOWED, pages, kind=kind, honour_keep=self.honour_keep)
-        self.carry_out(plan, change, range(addr, addr + range_, PAGE))
-        for page in range(addr, addr + range_, PAGE):
-            self.wanted[page] = (*bo.at(offset + page - addr), kind)
-        self.check()
-        return change
-
-    def unmap(self, addr: int, range_: int) -> PageChange:
-        plan = self.vm.sm_unmap(addr, range_)
-        change = page_change(plan, ALLOWED, honour_keep=self.honour_keep)
-        self.carry_out(plan, change, range(addr, addr + range_, PAGE))
-        for page in range(addr, addr + range_, PAGE):
-            self.wanted.pop(page, None)
-        self.check()
-        return change
-
-    def carry_out(self, plan: gpuvm.Plan, change: PageChange, touched: range) -> None:
-        for addr, range_, shift in change.get:
-            self.require_each(addr, range_, shift, referenced=False)
-            self.layers.get(addr, addr + range_, shift)
-        self.came = iter(change.came)
-        plan.step(self)
-        before = self.shown()
-        for write in change.writes:
-            self.write(write)
-            now = self.shown()
-            blinked = [page for page in before.keys() | now.keys() if before.get(page) != now.get(page)]
-            assert all(page in touched for page in blinked), (write, blinked)
-        for addr, range_, shift in change.put:
-            self.layers.put(addr, addr + range_, shift)
-            self.require_each(addr, range_, shift, referenced=False)
-
-    def require_each(self, addr: int, range_: int, shift: int, *, referenced: bool) -> None:
-        assert all(
-            bool(piece.value) is referenced
-            for piece in self.layers.references[shift].pieces(addr, addr + range_)
-        )
-
-    def write(self, write: Write) -> None:
-        addr, range_, shift, target, kind = write
-        if target is None:
-            self.layers.unmap(addr, addr + range_, shift)
-        else:
-            mapped = Mapped(shift, target.aperture, target.addr - addr, kind, PteFlags(0))
-            self.layers.map(addr, addr + range_, mapped)
-
-    def invalidate(self, va: Uvma) -> None:
-        va.invalidated = True
-        for addr, range_, shift in SlotSet(va.pages):
-            self.layers.unmap(addr, addr + range_, shift)
-        for page in range(va.addr, va.end, PAGE):
-            self.wanted.pop(page)
-
-    def sm_step_map(self, op: gpuvm.Map) -> None:
-        self.vm.map(op, next(self.came))
-
-    def sm_step_remap(self, op: gpuvm.Remap) -> None:
-        prev = op.prev and next(self.came)
-        self.vm.remap(op, prev, op.next and next(self.came))
-
-    def sm_step_unmap(self, op: gpuvm.Unmap) -> None:
-        self.vm.unmap(op)
-
-    def shown(self) -> dict[int, tuple[Aperture, int, int]]:
-        return {
-            page: (mapped.aperture, page + mapped.delta, mapped.kind)
-            for start, end, mapped in self.layers.shown(0, END)
-            if isinstance(mapped, Mapped)
-            for page in range(start, end, PAGE)
-        }
-
-    def check(self) -> None:
-        self.layers.check()
-        assert self.shown() == self.wanted
-        held = [run for va in self.vm for run in uvma(va).pages]
-        for shift, references in self.layers.references.items():
-            assert all(piece.value in (0, 1) for piece in references.pieces(0, END))
-            counted = {slots for slots in SlotSet(held) if slots.shift == shift}
-            assert counted == {
-                Slots(start, end - start, shift) for start, end, count in references.pieces(0, END) if count
-            }
-
-
-def uvma(va: gpuvm.Gpuva) -> Uvma:
-    assert isinstance(va, Uvma)
-    return va
-
-
-def vram(size: int, addr: int = 0) -> Bo:
-    return Bo((Extent(Aperture.VRAM, addr, size),))
-
-
-def system(size: int, addr: int = 0) -> Bo:
-    return Bo((Extent(Aperture.SYSTEM_COHERENT, addr, size),))
-
-
-def maps(change: PageChange) -> list[Slots]:
-    return [Slots(*write[:3]) for write in change.writes if write.target is not None]
-
-
-def unmaps(change: PageChange) -> list[Slots]:
-    return [Slots(*write[:3]) for write in change.writes if write.target is None]
 
 
 class TestSlots:
-    def pages(self, *spans: tuple[int, int, int]) -> list[Pages]:
-        return [
-            Pages(start, end - start, shift, Extent(Aperture.VRAM, start, end - start))
-            for start, end, shift in spans
-        ]
+    """Which slots two sets of pages have in common: those of what goes, and those of what comes."""
 
     def test_neighbours_are_joined_wherever_their_memory_is(self) -> None:
-        assert list(SlotSet(self.pages((0, 4, 0), (4, 6, 0), (8, 9, 0), (9, 12, 2)))) == [
-            (0, 6, 0),
-            (8, 1, 0),
-            (9, 3, 2),
-        ]
+        books = Books()
+        for page, at in ((0, 7), (1, 3), (2, 5), (4, 6)):
+            books.map(page * PAGE, PAGE, system(PAGE, at * PAGE))
+        assert books.unmap(0, BIG).put == [(0, 3 * PAGE, 12), (4 * PAGE, PAGE, 12)]
 
     @pytest.mark.parametrize(
         ("others", "left"),
@@ -192,20 +33,41 @@ class TestSlots:
         ],
     )
     def test_what_is_left(self, others: list[tuple[int, int]], left: list[tuple[int, int]]) -> None:
-        taken = SlotSet(self.pages(*((start, end, 0) for start, end in others)))
-        expected = [(start, end - start, 0) for start, end in left]
-        assert SlotSet(self.pages((0, 10, 0))) - taken == expected
+        books = Books()
+        for start, end in others:
+            books.map(start * PAGE, (end - start) * PAGE, system(10 * PAGE, BIG))
+        change = books.map(0, 10 * PAGE, system(10 * PAGE))
+        assert change.get == [(start * PAGE, (end - start) * PAGE, 12) for start, end in left]
+        assert change.put == []
 
     def test_sizes_are_apart(self) -> None:
-        assert SlotSet(self.pages((0, 16, 4))) - SlotSet(self.pages((0, 16, 0))) == [(0, 16, 4)]
+        books = Books()
+        books.map(0, BIG, system(BIG))
+        assert books.map(0, BIG, vram(BIG)).get == [(0, BIG, 16)]
 
-    @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
-    def test_as_sets(self, some: set[int], others: set[int]) -> None:
-        one, other = (self.pages(*((slot, slot + 1, 0) for slot in sorted(s))) for s in (some, others))
-        left = SlotSet(one) - SlotSet(other)
-        assert {addr for start, range_, _ in left for addr in range(start, start + range_)} == some - others
-        expected = self.pages(*((slot, slot + 1, 0) for slot in sorted(some - others)))
-        assert left == list(SlotSet(expected))
+    @given(st.sets(st.integers(0, 31)), st.sets(st.integers(0, 31)))
+    def test_as_sets(self, small: set[int], large: set[int]) -> None:
+        """Slots of two sizes, scattered, against those of one mapping over all of them."""
+        books = Books()
+        for slot in small | large:
+            in_large = slot in large
+            bo = vram(BIG, slot * BIG) if in_large else system(BIG, slot * BIG)
+            books.map(slot * BIG, BIG, bo)
+        change = books.map(0, HUGE, Bo((Extent(Aperture.VRAM, BIG, HUGE),)))
+
+        def slots_of(found: list[Slots]) -> set[tuple[int, int]]:
+            return {
+                (slot, shift)
+                for addr, range_, shift in found
+                for slot in range(addr, addr + range_, 1 << shift)
+            }
+
+        every = {(slot * BIG, 16) for slot in range(32)}
+        kept = {(slot * BIG, 16) for slot in large}
+        assert slots_of(change.get) == every - kept
+        assert slots_of(change.put) == {
+            (slot * BIG + page, 12) for slot in small - large for page in range(0, BIG, PAGE)
+        }
 
 
 class TestReferences:
@@ -247,7 +109,7 @@ class TestClearing:
         change = books.unmap(5 * BIG, BIG)
         assert maps(change) == [(0, 5 * BIG, 16), (6 * BIG, 26 * BIG, 16)]
         assert unmaps(change) == [(0, HUGE, 21)]
-        assert [write.target is None for write in change.writes] == [False, False, True]
+        assert [target is None for _, target in change.writes] == [False, False, True]
 
     @pytest.mark.parametrize("honour_keep", [True, False])
     def test_keep(self, honour_keep: bool) -> None:
@@ -274,24 +136,23 @@ class TestClearing:
         change = books.map(0, HUGE, bo)
         assert maps(change) == [(0, HUGE, 21)]
         assert unmaps(change) == [(0, HUGE, 16)]
-        assert change.writes[-1].target is None
+        assert change.writes[-1][1] is None
 
     def test_invalidated_mappings_are_not_cleared(self) -> None:
         books = Books()
         bo = vram(2 * BIG)
         books.map(0, 2 * BIG, bo)
-        (va,) = books.vm
-        books.invalidate(uvma(va))
+        books.invalidate(bo)
         change = books.unmap(PAGE, PAGE)
         assert change.writes == []
         assert change.get == []
         assert change.put == [(0, BIG, 16)]
         prev, behind = (uvma(va) for va in books.vm)
         assert (prev.invalidated, prev.pages) == (True, [])
-        assert list(SlotSet(behind.pages)) == [(BIG, BIG, 16)]
+        assert [run[:3] for run in behind.pages] == [(BIG, BIG, 16)]
 
 
-def random_bo(dice: Random) -> Bo:
+def random_extents(dice: Random) -> tuple[Extent, ...]:
     """Pieces of VRAM and system memory, many of them at multiples of large pages."""
     extents = []
     for _ in range(dice.randint(1, 4)):
@@ -299,25 +160,35 @@ def random_bo(dice: Random) -> Bo:
         unit = dice.choice((PAGE, BIG, HUGE))
         aperture = dice.choice((Aperture.VRAM, Aperture.VRAM, Aperture.SYSTEM_COHERENT))
         extents.append(Extent(aperture, dice.randrange(64) * unit, size))
-    return Bo(tuple(extents))
+    return tuple(extents)
+
+
+def elsewhere(dice: Random, bo: Bo) -> tuple[Extent, ...]:
+    """Other memory for as many bytes."""
+    aperture = dice.choice((Aperture.VRAM, Aperture.SYSTEM_COHERENT))
+    half = bo.size // 2 // PAGE * PAGE
+    cut = dice.choice((half, bo.size)) or bo.size
+    parts = [cut, bo.size - cut]
+    return tuple(Extent(aperture, dice.randrange(64) * BIG, part) for part in parts if part)
 
 
 @pytest.mark.parametrize("seed", range(scaled(12, 600)))
 def test_random_binds(seed: int) -> None:
     dice = Random(seed)
     books = Books(honour_keep=dice.random() < 0.8)
-    bos = [random_bo(dice) for _ in range(3)]
+    bos = [Bo(random_extents(dice)) for _ in range(3)]
     for _ in range(25):
         unit = dice.choice((PAGE, BIG, HUGE))
         addr = dice.randrange(0, END, unit)
+        bo = dice.choice(bos)
         if dice.random() < 0.25:
             books.unmap(addr, min(dice.randint(1, 40) * unit, END - addr))
-        elif dice.random() < 0.15 and len(books.vm):
-            va = uvma(dice.choice(list(books.vm)))
-            if not va.invalidated:
-                books.invalidate(va)
+        elif dice.random() < 0.15:
+            books.invalidate(bo)
+        elif dice.random() < 0.15:
+            books.invalidate(bo)
+            books.bring_back(bo, dice.choice((bo.extents, elsewhere(dice, bo))))
         else:
-            bo = dice.choice(bos)
             unit = min(unit, bo.size & -bo.size)
             offset = (
                 addr % bo.size // unit * unit if dice.random() < 0.7 else dice.randrange(0, bo.size, unit)

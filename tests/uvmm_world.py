@@ -171,13 +171,13 @@ class Model:
             pages, shows = range(op.addr, op.end, PAGE), op.shows
             if shows is not None:
                 self.pages.update({page: (shows, op.offset + page - op.addr) for page in pages})
-            elif op.op is OpCode.MAP:
-                self.regions.add((op.addr, op.range))
+            elif op.op in (OpCode.MAP, OpCode.ALLOC):
+                self.regions |= {(op.addr, op.range)} if op.sparse else set()
             else:
                 for page in pages if len(pages) < len(self.pages) else list(self.pages):
                     if page in pages:
                         self.pages.pop(page, None)
-                self.regions -= {(op.addr, op.range)} if op.sparse else set()
+                self.regions -= {(op.addr, op.range)} if op.sparse or op.op is OpCode.FREE else set()
 
     def expected(self, w: World, page: int) -> int | None:
         """What reading gives, if all objects are where they should be."""
@@ -276,7 +276,7 @@ def state(vm: Uvmm) -> dict[str, Any]:
             (id(bo.obj), bo.refcount, bo.evicted, sorted(id(va) for va in bo), bo.on_extobjs, bo.on_evicted)
             for bo in vm.vm_bos()
         ),
-        "regions": (vm.region_list(), dict(vm.sparse_regions)),
+        "regions": (vm.region_list(), list(vm.dropping(0, vm.range))),
         "pending": list(vm.pending),
         "counts": (statistics.preallocated, statistics.mappings, statistics.binds),
         "runs": list(backend.runs(backend.start, vm.range)),

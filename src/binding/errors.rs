@@ -24,6 +24,7 @@ pub enum Class {
     StalePlan,
     Busy,
     NotSupported,
+    PermissionDenied,
 }
 
 /// What `value` and `bound` of an error can be.
@@ -137,6 +138,17 @@ pub fn error_about(
 /// An error about nothing that a number or a range would tell.
 pub fn error(py: Python<'_>, class: Class, message: impl Into<String>) -> PyErr {
     error_about(py, class, message, (), ())
+}
+
+/// The same error, about request `request` of several, if it is one of ours.
+pub fn about_request(py: Python<'_>, failure: PyErr, request: usize) -> PyErr {
+    let module = MODULE.get(py).expect("init ran at import").bind(py);
+    let value = failure.value(py);
+    let told = module
+        .getattr("GpuvmError")
+        .and_then(|ours| value.is_instance(&ours))
+        .and_then(|is_ours| if is_ours { value.setattr("request", request) } else { Ok(()) });
+    told.err().unwrap_or(failure)
 }
 
 /// The error for memory that the core did not get.

@@ -3,9 +3,10 @@
 use pyo3::gc::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::errors::{Class, Flags, U64, error};
+use super::pages::{PagesRow, row};
 use super::space::Space;
 use super::vm_bo::VmBo;
 use crate::object::End;
@@ -42,6 +43,13 @@ impl Gpuva {
     /// The space and slot while the mapping is in a tree or a list.
     pub fn place(&self, py: Python<'_>) -> Option<(Py<Space>, u32)> {
         self.vm.as_ref().filter(|_| self.slot != NONE).map(|vm| (vm.clone_ref(py), self.slot))
+    }
+
+    /// `va` as an object of a subclass that has no constructor of its own: no Python code runs.
+    pub fn of_class(class: &Bound<'_, PyType>, va: Gpuva) -> PyResult<Py<Gpuva>> {
+        let made = class.call0()?.cast_into::<Gpuva>()?;
+        *made.try_borrow_mut()? = va;
+        Ok(made.unbind())
     }
 
     /// Unlink the mapping; `end` is what becomes of its vm_bo if that was the last reference.
@@ -179,6 +187,13 @@ impl Gpuva {
         let place = space.core.slot(slot);
         let (object, linked) = (place.object, place.flags & LINKED != 0);
         if linked { space.vm_bo(vm.bind(py), object).map(Some) } else { Ok(None) }
+    }
+
+    /// The pages that it references: address, range, shift, aperture, physical address.
+    fn _pages(&self, py: Python<'_>) -> PyResult<Vec<PagesRow>> {
+        let Some((vm, slot)) = self.place(py) else { return Ok(Vec::new()) };
+        let pages = Space::reading(vm.bind(py))?.pages_of(slot).to_vec();
+        Ok(pages.iter().map(row).collect())
     }
 
     /// Append the mapping to `vm_bo`'s list and take a reference of it (`drm_gpuva_link`).

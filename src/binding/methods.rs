@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::bulk::{self, Records};
-use super::errors::{Class, Flags, U64, error};
+use super::errors::{Class, Flags, U64, error, out_of_memory};
 use super::gpuva::Gpuva;
 use super::lookup::{self, MappingIterator};
 use super::ops::{Map, Remap, Unmap};
@@ -15,7 +15,9 @@ use super::plan::{Plan, Style};
 use super::space::Space;
 use super::step::Step;
 use super::vm_bo::VmBo;
-use super::{immediate, insert, life, obtain, regions};
+use super::work::Work;
+use super::{immediate, insert, life, moving, obtain, pages, regions, vm_bind};
+use crate::paging::Paging;
 use crate::{gaps, plan};
 
 #[pymethods]
@@ -72,6 +74,12 @@ impl Space {
     #[getter]
     fn end(&self) -> u64 {
         self.core.end
+    }
+
+    /// Whether any object is on the list of evicted ones.
+    #[getter]
+    fn has_evicted(&self) -> bool {
+        self.core.objects.evicted.len() > 0
     }
 
     /// Grows by one with every change but those of INVALIDATED; a plan made at another generation is stale.
@@ -385,6 +393,57 @@ impl Space {
             .collect()
     }
 
+    /// From here on mappings have pages. Sizes: shift, and by bit the apertures, the largest first.
+    ///
+    /// ``address_shift``: of a physical address in an entry, if entries are written by word, which ``_encode`` tells
+    /// then; None: they are told to somebody who encodes them. Mappings are ``handle_class`` in Python.
+    fn _open_pages(
+        slf: &Bound<'_, Self>,
+        sizes: Vec<(u8, u8)>,
+        honour_keep: bool,
+        address_shift: Option<u32>,
+        handle_class: Py<PyType>,
+    ) -> PyResult<()> {
+        let paging = Paging::new(pages::sizes(sizes), honour_keep, address_shift);
+        let opened = Space::writing(slf)?.open_paging(paging, handle_class);
+        opened.map_err(|refused| out_of_memory(slf.py(), refused))
+    }
+
+    /// Carry bind operations out in the space, all or none.
+    fn _prepare_work(slf: &Bound<'_, Self>, ops: &Bound<'_, PyTuple>) -> PyResult<Work> {
+        vm_bind::prepare(slf, ops)
+    }
+
+    /// Refuse bind operations that `_prepare_work` would refuse if all objects had memory. Nothing is changed.
+    fn _rehearse(slf: &Bound<'_, Self>, ops: &Bound<'_, PyTuple>) -> PyResult<()> {
+        vm_bind::rehearse(slf, ops)
+    }
+
+    /// The objects that bind operations map, unmap or cut, one for each reservation but the space's own; and whether
+    /// any shares that one.
+    fn _touched(slf: &Bound<'_, Self>, ops: &Bound<'_, PyTuple>) -> PyResult<(Vec<Py<PyAny>>, bool)> {
+        vm_bind::touched(slf, ops)
+    }
+
+    /// Take everything out of the space, for good; what is left to do, and the objects that it does not know any more.
+    fn _unmap_all(slf: &Bound<'_, Self>) -> PyResult<(Work, Vec<Py<PyAny>>)> {
+        vm_bind::unmap_all(slf)
+    }
+
+    /// Invalidate the mappings of an object. Their entries are still to be cleared.
+    fn _invalidate(slf: &Bound<'_, Self>, vm_bo: &Bound<'_, VmBo>) -> PyResult<Work> {
+        moving::invalidate(slf, vm_bo)
+    }
+
+    /// What it takes to map an object, which lies in ``extents`` now, again wherever it is invalidated.
+    fn _bring_back(
+        slf: &Bound<'_, Self>,
+        vm_bo: &Bound<'_, VmBo>,
+        extents: &Bound<'_, PyAny>,
+    ) -> PyResult<Work> {
+        moving::bring_back(slf, vm_bo, extents)
+    }
+
     fn _bind(
         slf: &Bound<'_, Self>,
         requests: &Bound<'_, PyAny>,
@@ -411,7 +470,7 @@ impl Space {
         let core = &self.core;
         let checks =
             core.tree.check().and_then(|()| gaps::check(&core.gaps, &core.tree)).and_then(|()| core.check());
-        checks.and_then(|()| self.check_handles()).err()
+        checks.and_then(|()| self.check_handles()).and_then(|()| self.check_paging()).err()
     }
 
     /// Counts by name, and how full the leaves are.
@@ -426,6 +485,7 @@ impl Space {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.can_merge)?;
+        visit.call(&self.handle_class)?;
         for va in &self.handles {
             visit.call(va)?;
         }
@@ -443,7 +503,7 @@ impl Space {
     }
 
     fn __clear__(&mut self) {
-        self.can_merge = None;
+        (self.can_merge, self.handle_class) = (None, None);
         self.open = false;
         self.handles.clear();
         self.vm_bos.clear();

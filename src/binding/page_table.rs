@@ -10,7 +10,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::errors::{Class, U64, error, error_about, lockdep_error, out_of_memory};
+use super::work::Work;
 use crate::memory::Refused;
+use crate::page_change::NOWHERE;
+use crate::page_slots::Slots;
 use crate::page_table::translate::{Run, Runs, Walk};
 use crate::page_table::{self, Layout, Level, Match, Page, Pointer, Refusal, Table, Vram, Wanted};
 
@@ -87,6 +90,62 @@ impl PageTable {
     fn put<'py>(slf: &Bound<'py, Self>, addr: U64, range: U64, shift: U64) -> PyResult<Bound<'py, PyList>> {
         let freed = PyList::empty(slf.py());
         Self::changing(slf, "put", (addr.0, range.0), |core| core.put(addr.0, range.0, small(shift)))?;
+        Self::take_freed(slf, freed)
+    }
+
+    /// Take references that `work` needs, as far as the tables are there.
+    #[pyo3(signature = (work))]
+    fn get_all(slf: &Bound<'_, Self>, work: &Bound<'_, Work>) -> PyResult<()> {
+        let mut work = work.try_borrow_mut()?;
+        while let Some(get) = work.effects.gets.get(work.got).copied() {
+            let Slots { addr, range, shift } = get.slots;
+            let got = Self::changing(slf, "get", (addr, range), |core| {
+                core.get((addr, range, u32::from(shift)), &[])
+            });
+            if got?.is_some() {
+                break;
+            }
+            work.got += 1;
+        }
+        Ok(())
+    }
+
+    /// Drop the references that were taken for `work`; the tables that are free now, as (address, bytes).
+    #[pyo3(signature = (work))]
+    fn unget_all<'py>(slf: &Bound<'py, Self>, work: &Bound<'py, Work>) -> PyResult<Bound<'py, PyList>> {
+        let freed = PyList::empty(slf.py());
+        let mut work = work.try_borrow_mut()?;
+        while work.got > 0 {
+            let Slots { addr, range, shift } = work.effects.gets[work.got - 1].slots;
+            Self::changing(slf, "put", (addr, range), |core| core.put(addr, range, u32::from(shift)))?;
+            work.got -= 1;
+        }
+        Self::take_freed(slf, freed)
+    }
+
+    /// Write the entries of `work`.
+    #[pyo3(signature = (work))]
+    fn write_all(slf: &Bound<'_, Self>, work: &Bound<'_, Work>) -> PyResult<()> {
+        for write in &work.try_borrow()?.effects.writes {
+            let Slots { addr, range, shift } = write.slots;
+            let shift = u32::from(shift);
+            if write.aperture == NOWHERE {
+                Self::changing(slf, "unmap", (addr, range), |core| core.unmap(addr, range, shift))?;
+            } else {
+                Self::changing(slf, "map", (addr, range), |core| core.map(addr, range, shift, write.word))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drop the references that `work` does not need any more; the tables that are free now, as (address, bytes).
+    #[pyo3(signature = (work))]
+    fn put_all<'py>(slf: &Bound<'py, Self>, work: &Bound<'py, Work>) -> PyResult<Bound<'py, PyList>> {
+        let freed = PyList::empty(slf.py());
+        for slots in &work.try_borrow()?.effects.puts {
+            let Slots { addr, range, shift } = *slots;
+            Self::changing(slf, "put", (addr, range), |core| core.put(addr, range, u32::from(shift)))?;
+        }
         Self::take_freed(slf, freed)
     }
 

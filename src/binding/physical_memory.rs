@@ -5,9 +5,16 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::errors::{Class, Detail, error, error_about};
+use super::errors::{Class, Detail, error, error_about, out_of_memory};
+use super::surface::{Remap, Surface, components_of, require_some};
 use crate::page_table::translate::Record;
-use crate::runs::{self, Bytes, Memories, Stretches};
+use crate::reduction::{self, Operation};
+use crate::runs::{self, Bytes, Memories, Order, Stretches, UPWARDS};
+use crate::surface::Surface as Layout;
+use crate::surface::components::Components;
+use crate::surface::ground::Ground;
+use crate::surface::pitch::Pitch;
+use crate::surface::transfer::{Rectangle, Side, transfer};
 
 /// From so many bytes on other threads run meanwhile: it takes a tenth of a millisecond then. To come back may
 /// take them five, so that shorter copies are not worth it. Nothing that moves bytes needs the interpreter: buffers
@@ -52,7 +59,7 @@ impl PhysicalMemory {
     fn read<'py>(&self, py: Python<'py>, runs: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
         let (sources, range) = self.stretches(py, runs)?;
         let (read, bytes) = new_bytes(py, range)?;
-        detached(py, range, || runs::copy(&Stretches::Bytes(bytes), &sources, range, false));
+        detached(py, range, || runs::copy(&Stretches::Bytes(bytes), &sources, range, UPWARDS));
         Ok(read)
     }
 
@@ -63,7 +70,7 @@ impl PhysicalMemory {
         let buffer = PyBuffer::<u8>::get(out)?;
         let bytes = bytes_of(py, &buffer, true)?;
         require_as_long(py, "read_into", bytes.len(), range)?;
-        detached(py, range, || runs::copy(&Stretches::Bytes(bytes), &sources, range, false));
+        detached(py, range, || runs::copy(&Stretches::Bytes(bytes), &sources, range, UPWARDS));
         Ok(())
     }
 
@@ -74,7 +81,7 @@ impl PhysicalMemory {
         let buffer = PyBuffer::<u8>::get(data)?;
         let bytes = bytes_of(py, &buffer, false)?;
         require_as_long(py, "write", bytes.len(), range)?;
-        detached(py, range, || runs::copy(&targets, &Stretches::Bytes(bytes), range, false));
+        detached(py, range, || runs::copy(&targets, &Stretches::Bytes(bytes), range, UPWARDS));
         Ok(())
     }
 
@@ -98,18 +105,152 @@ impl PhysicalMemory {
     /// Copy from the ``sources`` to the ``targets``, runs of as many bytes.
     ///
     /// Pieces that are contiguous on both sides are moved as by ``memmove``, one after the other, upwards or
-    /// ``downwards``.
-    #[pyo3(signature = (targets, sources, downwards))]
-    fn copy(&self, py: Python<'_>, targets: &[u8], sources: &[u8], downwards: bool) -> PyResult<()> {
+    /// ``downwards``. Upwards, none of them is larger than ``step``, nor over a multiple of it.
+    #[pyo3(signature = (targets, sources, downwards, step=None))]
+    fn copy(
+        &self,
+        py: Python<'_>,
+        targets: &[u8],
+        sources: &[u8],
+        downwards: bool,
+        step: Option<usize>,
+    ) -> PyResult<()> {
         let ((targets, range), (sources, other)) =
             (self.stretches(py, targets)?, self.stretches(py, sources)?);
         require_as_long(py, "copy", other, range)?;
-        detached(py, range, || runs::copy(&targets, &sources, range, downwards));
+        if step == Some(0) {
+            return Err(error(py, Class::InvalidArgument, "copy: steps of nothing; pass at least a byte"));
+        }
+        let upwards = step.map_or(UPWARDS, |step| Order::Upwards { step });
+        let order = if downwards { Order::Downwards } else { upwards };
+        detached(py, range, || runs::copy(&targets, &sources, range, order));
         Ok(())
+    }
+
+    /// Change the number of ``size`` bytes that the runs lead to, 4 or 8 at a multiple of that, in one step.
+    ///
+    /// ``operation`` is a number of NVIDIA's semaphore methods. False: there is none of this number. What is
+    /// sparse stays as it is.
+    #[pyo3(signature = (runs, operation, operand, signed))]
+    fn reduce(
+        &self,
+        py: Python<'_>,
+        runs: &[u8],
+        operation: u32,
+        operand: u64,
+        signed: bool,
+    ) -> PyResult<bool> {
+        let (stretches, size) = self.stretches(py, runs)?;
+        let Some(operation) = Operation::of_number(operation) else { return Ok(false) };
+        let place = stretches.contiguous();
+        if !matches!(size, 4 | 8) || place.is_some_and(|at| at.addr() % size > 0) {
+            let message = format!("reduce: {size} bytes; pass a whole number of 4 or 8 bytes");
+            return Err(error_about(py, Class::InvalidArgument, message, size as u64, 8u64));
+        }
+        if let Some(at) = place {
+            // SAFETY: so many bytes are there, at a multiple of their number, and numbers cross no page.
+            unsafe { reduction::reduce(at, size, operation, operand, signed) };
+        }
+        Ok(true)
+    }
+
+    /// The first address of the first ``lines`` lines of ``length`` bytes that no run leads to memory, or one that
+    /// has a ``forbidden`` flag.
+    #[pyo3(signature = (surface, runs, forbidden, length, lines))]
+    fn refused_lines(
+        &self,
+        py: Python<'_>,
+        surface: &Surface,
+        runs: &[u8],
+        forbidden: u8,
+        length: u64,
+        lines: u64,
+    ) -> PyResult<Option<u64>> {
+        require_some(py, "refused_lines", [length, lines])?;
+        let mut ground = Ground::new(&self.memories, records(py, runs)?, forbidden);
+        let (first, end) = surface.core.span(length, lines);
+        if ground.bears(first, end) {
+            return Ok(None);
+        }
+        Ok(py.detach(|| surface.core.refused(&mut ground, length, lines)))
+    }
+
+    /// Move ``lines`` lines of ``elements`` from line ``first`` on, between surfaces and their runs.
+    ///
+    /// The source can be bytes, line after line; without source lines are made of constants. ``remap``: bytes of a
+    /// component, how many the source has, what those of the target come from, two constants. Runs must lead to
+    /// memory; see ``refused_lines``.
+    #[pyo3(signature = (target, source, remap, elements, first, lines, apart))]
+    #[expect(clippy::too_many_arguments, reason = "a transfer has two ends")]
+    fn transfer(
+        &self,
+        py: Python<'_>,
+        target: (Bound<'_, Surface>, Bound<'_, PyBytes>),
+        source: Option<End<'_>>,
+        remap: Option<Remap>,
+        elements: u64,
+        first: u64,
+        lines: u64,
+        apart: bool,
+    ) -> PyResult<()> {
+        require_some(
+            py,
+            "transfer",
+            [elements, lines, elements.saturating_mul(lines), first.saturating_add(1)],
+        )?;
+        let target = (Some(target.0), target.1);
+        let components = remap.map(|remap| components_of(py, remap)).transpose()?;
+        let element = |count: fn(&Components) -> usize| {
+            components.as_ref().map_or(1, |components| count(components) * components.size)
+        };
+        let mut to = self.side(py, &target, (elements, first), element(|it| it.to.len()))?;
+        let mut from = source
+            .as_ref()
+            .map(|source| self.side(py, source, (elements, first), element(|it| it.from)))
+            .transpose()?;
+        if from.is_none() && components.is_none() {
+            return Err(error(
+                py,
+                Class::InvalidArgument,
+                "transfer: from nothing; pass a source or constants",
+            ));
+        }
+        let range = elements * lines * to.element as u64;
+        let rectangle = Rectangle { elements, lines };
+        detached(py, usize::try_from(range).unwrap_or(usize::MAX), || {
+            transfer(&mut to, from.as_mut(), components.as_ref(), rectangle, apart)
+        })
+        .map_err(|refused| out_of_memory(py, refused))
     }
 }
 
+/// A surface, and the runs that the addresses of its span lead to. Without surface it is the bytes themselves.
+type End<'py> = (Option<Bound<'py, Surface>>, Bound<'py, PyBytes>);
+
 impl PhysicalMemory {
+    /// An end of a transfer of lines of so many elements, from line `first` on.
+    fn side<'a>(
+        &'a self,
+        py: Python<'a>,
+        (surface, bytes): &'a End<'_>,
+        (elements, first): (u64, u64),
+        element: usize,
+    ) -> PyResult<Side<'a>> {
+        let (surface, ground) = match surface {
+            Some(surface) => {
+                let runs = records(py, bytes.as_bytes())?;
+                (surface.get().core, Ground::new(&self.memories, runs, 0))
+            }
+            None => {
+                let (pitch, bytes) = (elements as i64 * element as i64, bytes.as_bytes());
+                // SAFETY: a source, which is not written to; the object keeps its bytes for as long as `'a`.
+                let bytes = unsafe { Bytes::new(bytes.as_ptr().cast_mut(), bytes.len()) };
+                (Layout::Pitch(Pitch { addr: 0, pitch }), Ground::of_bytes(&self.memories, bytes))
+            }
+        };
+        Ok(Side { surface: surface.skip(0, first), ground, element })
+    }
+
     /// What runs lead to, and how many bytes that is.
     fn stretches<'a>(&'a self, py: Python<'_>, runs: &'a [u8]) -> PyResult<(Stretches<'a>, usize)> {
         let stretches = Stretches::Runs(&self.memories, records(py, runs)?);
@@ -134,7 +275,7 @@ fn records<'a>(py: Python<'_>, runs: &'a [u8]) -> PyResult<&'a [Record]> {
 }
 
 /// Call without the interpreter's lock if it is for long.
-fn detached(py: Python<'_>, range: usize, call: impl FnOnce() + Send) {
+fn detached<T: Send>(py: Python<'_>, range: usize, call: impl FnOnce() -> T + Send) -> T {
     if range >= DETACHED_FROM { py.detach(call) } else { call() }
 }
 

@@ -51,6 +51,7 @@ impl Space {
         pointers * size_of::<Option<Py<PyAny>>>()
             + self.zombies.capacity() * size_of::<Zombie>()
             + self.scratch.bytes()
+            + self.paging_bytes()
     }
 
     /// Objects to reserve for, of `object` alone: 1, unless the space knows it and memory is so short that this counts.
@@ -61,7 +62,12 @@ impl Space {
 
     /// Make room for the Python objects of all mappings and of `additional` more.
     pub fn reserve_handles(&mut self, py: Python<'_>, additional: usize) -> PyResult<()> {
+        self.reserve_to_look(additional).map_err(|refused| out_of_memory(py, refused))
+    }
+
+    /// The same, so that looking at mappings takes no memory of the core.
+    pub fn reserve_to_look(&mut self, additional: usize) -> Result<(), Refused> {
         let room = (self.core.slots.len() + additional).saturating_sub(self.handles.len());
-        reserve(&mut self.handles, room).map_err(|refused| out_of_memory(py, refused))
+        reserve(&mut self.handles, room)
     }
 }

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 use super::bulk::{Pool, Scratch};
 use super::errors::{Class, error, error_about};
@@ -13,6 +14,7 @@ use super::ops::Map;
 use super::plan::Plan;
 use super::step::Step;
 use super::vm_bo::VmBo;
+use crate::paging::Paging;
 use crate::plan::{Answers, Merge};
 use crate::regions::{Regions, Rule};
 use crate::space::{self, HANDLE, IN_TREE, INVALIDATED, LINKED, Mapping};
@@ -44,6 +46,9 @@ pub struct Space {
     pub busy: Option<Busy>,
     pub pool: Pool,
     pub scratch: Scratch,
+    /// What a space with a page table knows of the pages of mappings, whose Python objects are of a class of their own.
+    pub paging: Option<Box<Paging>>,
+    pub handle_class: Option<Py<PyType>>,
     /// Vm_bos that ended where nothing may be freed, oldest first.
     pub zombies: Vec<Zombie>,
     /// Python objects that lost their place while the space was borrowed.
@@ -122,6 +127,8 @@ impl Space {
             busy: None,
             pool: Pool::default(),
             scratch: Scratch::default(),
+            paging: None,
+            handle_class: None,
             zombies: Vec::new(),
             dropped: Garbage::new(),
         }
@@ -259,7 +266,10 @@ impl Space {
             obj: self.object(py, slot.object),
         };
         self.reserve_handles(py, 0)?;
-        let va = Py::new(py, va)?;
+        let va = match &self.handle_class {
+            Some(class) if slot.object != NONE => Gpuva::of_class(class.bind(py), va)?,
+            _ => Py::new(py, va)?,
+        };
         self.set_handle(entry.slot, va.clone_ref(py));
         Ok(va)
     }

@@ -3,7 +3,7 @@
 //! While a journal is open, slots that go keep their content and their number. Lists heal because an unlinked
 //! slot still knows its neighbours. A plan that is stepped is nearly its own journal: what goes is in its operations.
 
-use super::{Counters, LINKED, Slot, Space};
+use super::{Counters, IN_TREE, LINKED, Slot, Space};
 use crate::memory::{Refused, reserve_anywhere};
 use crate::object::End;
 use crate::plan::Op;
@@ -29,6 +29,7 @@ struct Step {
     count: u32,
 }
 
+/// Changes that were made while the journal was open, as far as undoing them needs.
 #[derive(Default)]
 pub struct Recorded {
     steps: Vec<Step>,
@@ -36,6 +37,18 @@ pub struct Recorded {
     /// Regions that came (true) or went.
     regions: Vec<(Region, bool)>,
     counters: Counters,
+}
+
+impl Recorded {
+    /// Slots of mappings that went.
+    pub fn gone(&self) -> impl Iterator<Item = u32> + '_ {
+        self.gone.iter().map(|entry| entry.slot)
+    }
+
+    /// Slots of mappings that came.
+    pub fn added(&self) -> impl Iterator<Item = u32> + '_ {
+        self.steps.iter().flat_map(|step| &step.added[..step.count as usize]).copied()
+    }
 }
 
 pub struct Stepped {
@@ -69,6 +82,16 @@ impl Space {
         self.journal = Journal::Stepped(Stepped { done: 0, added, count: 0, counters });
     }
 
+    /// Close the journal, and keep what it says: `keep_changes` or `undo_changes` goes on from there, the last that was closed
+    /// first if it is undone. Until then the mappings that went have their slots, and their references.
+    pub fn detach_journal(&mut self) -> Recorded {
+        let journal = self.close();
+        for entry in &journal.gone {
+            self.slot_mut(entry.slot).flags &= !IN_TREE;
+        }
+        journal
+    }
+
     /// Make room in the journal for a change by which `gone` mappings or a region go.
     pub fn reserve_journal(&mut self, gone: usize) -> Result<(), Refused> {
         match &mut self.journal {
@@ -76,6 +99,17 @@ impl Space {
                 reserve_anywhere(&mut journal.steps, 1)?;
                 reserve_anywhere(&mut journal.gone, gone)?;
                 reserve_anywhere(&mut journal.regions, 1)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Make room in the journal for what `count` changes mostly come to.
+    pub fn reserve_journal_for(&mut self, count: usize) -> Result<(), Refused> {
+        match &mut self.journal {
+            Journal::Recorded(journal) => {
+                reserve_anywhere(&mut journal.steps, count)?;
+                reserve_anywhere(&mut journal.gone, count)
             }
             _ => Ok(()),
         }
@@ -121,6 +155,11 @@ impl Space {
     /// Keep what was done since `open_journal`.
     pub fn commit(&mut self) {
         let journal = self.close();
+        self.keep_changes(&journal);
+    }
+
+    /// Keep what a journal says that was detached.
+    pub fn keep_changes(&mut self, journal: &Recorded) {
         for entry in &journal.gone {
             self.release(entry.slot);
         }
@@ -129,6 +168,11 @@ impl Space {
     /// Undo everything that was done since `open_journal`.
     pub fn roll_back(&mut self) {
         let journal = self.close();
+        self.undo_changes(&journal);
+    }
+
+    /// Undo what a journal says that was detached.
+    pub fn undo_changes(&mut self, journal: &Recorded) {
         for step in journal.steps.iter().rev() {
             self.undo(&journal.gone[step.gone.clone()], &step.added[..step.count as usize]);
         }
@@ -203,6 +247,7 @@ impl Space {
             if self.slot(entry.slot).flags & LINKED != 0 {
                 self.rechain(entry.slot);
             }
+            self.slot_mut(entry.slot).flags |= IN_TREE;
         }
         self.tree.splice(at, added.len(), gone);
         let end = self.vm_bo_end;

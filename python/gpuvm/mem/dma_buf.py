@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from gpuvm.errors import CheckFailed, InvalidArgument, OutOfMemory, PermissionDenied
+from gpuvm.errors import CheckFailed, InvalidArgument, PermissionDenied
 from gpuvm.mem.aperture import Domain
 from gpuvm.mem.gem import Backing, GemObject
 from gpuvm.mem.placement import Placement, placement_of
@@ -152,20 +151,11 @@ class DmaBuf:
         the exporter's object at its ``map_handle``.
 
         Raises:
-            OutOfMemory: out of descriptors; nothing was changed.
+            TooManyFiles: out of descriptors; nothing was changed.
 
         Source: ``dma_buf_fd``.
         """
-        try:
-            return carriers.export(self)[0]
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise
-            raise OutOfMemory(
-                f"export_fd: {self!r}: {error.strerror}; raise `ulimit -n` (a buffer takes two descriptors), "
-                "or close what is not used",
-                self,
-            ) from error
+        return carriers.export(self)[0]
 
     @classmethod
     def import_fd(cls, fd: int) -> DmaBuf:

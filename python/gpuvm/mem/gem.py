@@ -253,6 +253,15 @@ class GemObject:
         """Its bytes, writable, not copied. Keeps the object, and so its memory, as a mapping does."""
         return np.asarray(self)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it has several handles, or was exported or imported. Locking: none.
+
+        Source: ``drm_gem_object_is_shared_for_memory_stats``.
+        """
+        exported = self.export is not None and self.export() is not None
+        return exported or self.dma_buf is not None or self.handle_count > 1
+
     # -- where it lies
 
     @property

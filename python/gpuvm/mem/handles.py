@@ -139,6 +139,10 @@ class GemHandles:
         """Handles, the oldest first, as they are now."""
         return iter(self._objects)
 
+    def items(self) -> list[tuple[int, GemObject]]:
+        """Handles and their objects, the oldest first, as they are now. Locking: none."""
+        return self._objects.items()
+
     def __len__(self) -> int:
         return len(self._objects)
 
@@ -239,7 +243,7 @@ class GemHandles:
         """A new file descriptor for ``export(handle)``; the caller closes it.
 
         Raises:
-            OutOfMemory: out of descriptors.
+            TooManyFiles: out of descriptors.
             GpuvmError: as ``export``.
 
         Source: ``DRM_IOCTL_PRIME_HANDLE_TO_FD``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from gpuvm.errors import CheckFailed, NoSpace
@@ -212,11 +212,16 @@ class Residency:
 
     def use(self, resource: Resource, *, hit: bool) -> None:
         """Note a use; ``hit``: it lay where it is wanted most."""
+        self.use_all([(resource, hit)])
+
+    def use_all(self, uses: Iterable[tuple[Resource, bool]]) -> None:
+        """``use`` several, in this order."""
         with self.lock:
-            self.counts.uses += 1
-            self.counts.hits += hit
-            resource.manager.bump(resource)
-            self.policy.used(resource)
+            for resource, hit in uses:
+                self.counts.uses += 1
+                self.counts.hits += hit
+                resource.manager.bump(resource)
+                self.policy.used(resource)
 
     def first(
         self, domain: Domain, suits: Callable[[Resource, GemObject], bool]

@@ -95,6 +95,8 @@ class Resource:
             return False
         if place.contiguous and len(self.extents) > 1:
             return False
+        if place.first == 0 and place.last is None:
+            return True
         first, last = place.window(self.manager.size)
         return all(first <= extent.addr and extent.addr + extent.range <= last for extent in self.extents)
 

@@ -48,6 +48,22 @@ def validate(
     return True
 
 
+def use_in_place(objs: Iterable[GemObject], residency: Residency) -> bool:
+    """Note uses, as ``validate`` does, if each object lies where it may; see ``Device.use_in_place``."""
+    uses: list[tuple[Resource, bool]] = []
+    for obj in objs:
+        now = residency.where(obj)
+        if now is None or obj.dma_buf is not None or not obj.allowed:
+            return False  # not without `validate`
+        best = obj.allowed[0]
+        hit = now.compatible(best)
+        if not (hit and not best.fallback) and not _lies_well(now, obj.allowed, fallback=False):
+            return False
+        uses.append((now, hit))
+    residency.use_all(uses)
+    return True
+
+
 def _lies_well(resource: Resource, placement: Placement, *, fallback: bool) -> bool:
     return any(place.fallback is fallback and resource.compatible(place) for place in placement)
 

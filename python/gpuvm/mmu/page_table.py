@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuvm._core import PageTable as CorePageTable
+from gpuvm._core import Work
 from gpuvm.errors import CheckFailed, InvalidArgument
 from gpuvm.mem import Aperture, Extent
-from gpuvm.mmu.backend import BackendStatistics
 from gpuvm.mmu.formats.format import Format, PteFlags
+from gpuvm.mmu.page_table_statistics import PageTableStatistics, Table
 from gpuvm.mmu.tables import Missing, Supply, TableMemory, TablePool, Tables
 from gpuvm.mmu.translation import (
     RUN,
@@ -32,53 +32,6 @@ from gpuvm.sync.mutex import Mutex
 
 _NO_FLAGS: Final = PteFlags(0)
 _RUNS_AT_A_TIME: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One table of the tree."""
-
-    parent: int | None
-    """Position of the table above in the list; None for the root."""
-    level: int
-    """Number of its level in the format."""
-    va: int
-    """First address that it translates."""
-    addr: int
-    """Where it is in VRAM."""
-    pages: int
-    sparse: int
-    """Entries that are a piece of a sparse range."""
-    references: int
-    used: int
-    """Entries that map a page, are sparse by themselves or point to a table."""
-
-
-@dataclass(frozen=True, slots=True)
-class PageTableStatistics(BackendStatistics):
-    """A snapshot of page tables. Sizes are bytes."""
-
-    tables: Mapping[str, int]
-    """By the name of their level."""
-    table_bytes: int
-    memory_bytes: int
-    """Table memory taken, pages that small tables share included."""
-    sparse: Mapping[int, int]
-    """Sparse entries, by shift."""
-    used: int
-    """Entries that map a page, are sparse by themselves or point to a table."""
-    waste: int
-    """Bytes of tables that hold no such entry."""
-    written_pages: int
-    """Entries written by ``map`` since the beginning."""
-    written_clears: int
-    """Pages taken away by ``unmap``."""
-    written_pointers: int
-    """Other entries written: pointers to tables that came or went, sparse entries."""
-    written_initialised: int
-    """Entries written into new tables."""
-    core_bytes: int
-    """Memory of the core."""
 
 
 class PageTable:
@@ -213,14 +166,7 @@ class PageTable:
                 value=length,
                 bound=range,
             )
-        asked = (shift, aperture, kind, flags)
-        known = self._words.get(asked)
-        if known is None:
-            level = self.format.level_of(shift)
-            constant = self.format.pte(level, aperture, 0, kind, flags)
-            mask = self.format.address_mask(level, aperture) << self._address_shift
-            known = self._words[asked] = (constant, mask)
-        constant, mask = known
+        constant, mask = self.encoding(shift, aperture, kind, flags)
         if physical & ~mask:
             raise InvalidArgument(
                 f"map: physical address {physical:#x} has bits outside {mask:#x}; it must be a "
@@ -229,6 +175,21 @@ class PageTable:
                 bound=mask,
             )
         return constant | physical >> self._address_shift
+
+    def encoding(self, shift: int, aperture: Aperture, kind: int, flags: PteFlags) -> tuple[int, int]:
+        """The word of such a page without its address, and the bits that a physical address may have.
+
+        Raises:
+            InvalidArgument: the format cannot say this.
+        """
+        asked = (shift, aperture, kind, flags)
+        known = self._words.get(asked)
+        if known is None:
+            level = self.format.level_of(shift)
+            constant = self.format.pte(level, aperture, 0, kind, flags)
+            mask = self.format.address_mask(level, aperture) << self._address_shift
+            known = self._words[asked] = (constant, mask)
+        return known
 
     def unmap(self, addr: int, range: int, shift: int) -> None:
         """Write what is below into the entries of pages; see ``Backend.unmap``."""
@@ -246,6 +207,40 @@ class PageTable:
     def _free(self, freed: list[tuple[int, int]]) -> None:
         for addr, size in freed:
             self._pool.free(addr, size)
+
+    # -- a bind's calls of one kind at once, each with its locks taken once
+
+    def get_all(self, work: Work) -> None:
+        """``get`` what ``work`` needs. After an error ``work`` knows how far it came.
+
+        Raises:
+            GpuvmError: as from ``get``.
+        """
+        while True:
+            with self.counting:
+                self._core.get_all(work)
+            slots = work.next_get
+            if slots is None:
+                return
+            self.get(*slots)
+            work.got()
+
+    def unget_all(self, work: Work) -> None:
+        """``put`` what was got so far."""
+        with self.counting:
+            freed = self._core.unget_all(work)
+        self._free(freed)
+
+    def write_all(self, work: Work) -> None:
+        """``map`` and ``unmap``. Flags are those that were encoded when ``work`` was made."""
+        with self.mapping:
+            self._core.write_all(work)
+
+    def put_all(self, work: Work) -> None:
+        """``put`` what ``work`` does not need any more."""
+        with self.counting:
+            freed = self._core.put_all(work)
+        self._free(freed)
 
     # -- at any time
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from gpuvm.errors import InvalidArgument
+from gpuvm._core import cut_pages as core_cut_pages
+from gpuvm._core import split_into_pages as core_split_into_pages
 from gpuvm.mem import Aperture, Extent
 
 Allowed = Mapping[int, frozenset[Aperture]]
@@ -42,13 +43,13 @@ class Cut:
     later ``put`` those.
     """
 
-    before: list[Pages] = field(default_factory=list)
+    before: list[Pages]
     """All pages in front of the hole."""
-    after: list[Pages] = field(default_factory=list)
+    after: list[Pages]
     """All pages behind it."""
-    added: list[Pages] = field(default_factory=list)
+    added: list[Pages]
     """Those of ``before`` and ``after`` that are new: what is left of cut pages, in smaller ones."""
-    gone: list[Pages] = field(default_factory=list)
+    gone: list[Pages]
     """Those that were there and are not any more: inside the hole, or cut by it."""
 
 
@@ -74,17 +75,7 @@ def split_into_pages(
 
     Source: ``op_map_prepare`` and ``nouveau_bo_fixup_align`` of nouveau; Vulkan's and NVIDIA's large pages.
     """
-    if range <= 0:
-        raise InvalidArgument(f"pages: range {range:#x} is empty", value=range)
-    pages = list(_largest(allowed, _contiguous(addr, range, extents, offset)))
-    covered = sum(run.range for run in pages)
-    if covered != range:
-        raise InvalidArgument(
-            f"pages: [{offset:#x}, {offset + range:#x}) leaves the object, {offset + covered:#x} bytes",
-            value=offset + range,
-            bound=offset + covered,
-        )
-    return pages
+    return _pages(core_split_into_pages(page_sizes(allowed), addr, range, extents, offset))
 
 
 def cut_pages(allowed: Allowed, pages: Iterable[Pages], addr: int, range: int) -> Cut:
@@ -94,77 +85,22 @@ def cut_pages(allowed: Allowed, pages: Iterable[Pages], addr: int, range: int) -
     largest that fit, to the same bytes.
 
     Raises:
-        InvalidArgument: a border of the hole is no multiple of the smallest page.
+        InvalidArgument: a border of the hole is no multiple of the smallest page, or it is empty.
 
     Source: ``op_remap_prepare`` of nouveau.
     """
-    hole_end = addr + range
-    cut = Cut()
-    for run in pages:
-        size = 1 << run.shift
-        first, last = max(addr, run.addr), min(hole_end, run.end)
-        if first >= last:
-            (cut.before if run.end <= addr else cut.after).append(run)
-            continue
-        gone = first & -size, (last + size - 1) & -size
-        cut.gone.append(run.part(*gone))
-        if run.addr < gone[0]:
-            cut.before.append(run.part(run.addr, gone[0]))
-        for remains, side in (((gone[0], first), cut.before), ((last, gone[1]), cut.after)):
-            if remains[0] < remains[1]:
-                smaller = list(_largest(allowed, [(remains[0], run.part(*remains).target)]))
-                cut.added += smaller
-                side += smaller
-        if gone[1] < run.end:
-            cut.after.append(run.part(gone[1], run.end))
-    return cut
+    rows = [(run.addr, run.range, run.shift, run.target.aperture, run.target.addr) for run in pages]
+    return Cut(*map(_pages, core_cut_pages(page_sizes(allowed), rows, addr, range)))
 
 
-def _contiguous(
-    addr: int, range: int, extents: Iterable[Extent], offset: int
-) -> Iterator[tuple[int, Extent]]:
-    """The range in pieces that are contiguous in physical memory, with their addresses."""
-    piece: Extent | None = None
-    for aperture, first, length in extents:
-        skipped = min(offset, length)
-        offset -= skipped
-        length = min(length - skipped, range)
-        range -= length
-        if length == 0:
-            continue
-        if piece is not None and (aperture, first + skipped) == (piece.aperture, piece.addr + piece.range):
-            piece = Extent(aperture, piece.addr, piece.range + length)
-            continue
-        if piece is not None:
-            yield addr, piece
-            addr += piece.range
-        piece = Extent(aperture, first + skipped, length)
-    if piece is not None:
-        yield addr, piece
+def page_sizes(allowed: Allowed) -> list[tuple[int, int]]:
+    """The same for the core: shift, and apertures by bit."""
+    return [(shift, sum(1 << each for each in apertures)) for shift, apertures in allowed.items()]
 
 
-def _largest(allowed: Allowed, pieces: Iterable[tuple[int, Extent]]) -> Iterator[Pages]:
-    """The largest pages for contiguous pieces at addresses."""
-    for addr, (aperture, first, length) in pieces:
-        shifts = tuple([shift for shift, apertures in allowed.items() if aperture in apertures])
-        yield from _nested(addr, addr + length, first - addr, aperture, shifts)
-
-
-def _nested(addr: int, end: int, delta: int, aperture: Aperture, shifts: tuple[int, ...]) -> Iterator[Pages]:
-    """As many pages of the first shift as fit, smaller ones around them. Physical is ``delta`` further."""
-    if addr >= end:
-        return
-    if not shifts:
-        raise InvalidArgument(
-            f"pages: no page of {aperture.name} fits [{addr:#x}, {end:#x}) at physical {addr + delta:#x}; "
-            "align address, offset and range to one",
-            value=(addr, addr + delta),
-        )
-    size, smaller = 1 << shifts[0], shifts[1:]
-    first, last = (addr + size - 1) & -size, end & -size
-    if delta & (size - 1) or first >= last:
-        yield from _nested(addr, end, delta, aperture, smaller)
-        return
-    yield from _nested(addr, first, delta, aperture, smaller)
-    yield Pages(first, last - first, shifts[0], Extent(aperture, first + delta, last - first))
-    yield from _nested(last, end, delta, aperture, smaller)
+def _pages(rows: Iterable[tuple[int, int, int, int, int]]) -> list[Pages]:
+    """From the core's: address, range, shift, aperture, physical address."""
+    return [
+        Pages(addr, range, shift, Extent(Aperture(aperture), physical, range))
+        for addr, range, shift, aperture, physical in rows
+    ]

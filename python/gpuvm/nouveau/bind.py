@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from gpuvm._core import Work
 from gpuvm.errors import InvalidArgument
 from gpuvm.sync import lockdep
-from gpuvm.va import Region, VmBo
+from gpuvm.va import Region
 
 if TYPE_CHECKING:
     from gpuvm.mem.gem import GemObject
-    from gpuvm.nouveau.page_change import PageChange, Write
-    from gpuvm.nouveau.slots import Slots
-    from gpuvm.nouveau.uvma import Uvma
     from gpuvm.nouveau.vm import Uvmm
 
 
@@ -24,20 +20,24 @@ class OpCode(IntEnum):
 
     MAP = 0
     UNMAP = 1
+    ALLOC = 2
+    """Make a region, in a space whose mappings need one: ``Uvmm(regions=Regions.REQUIRED)``."""
+    FREE = 3
+    """Unmap all in a region, and drop it."""
 
 
-@dataclass(frozen=True, slots=True)
-class BindOp:
+class BindOp(NamedTuple):
     """One operation of a bind: show an object at an address range, or nothing any more.
 
     Args:
-        op: MAP or UNMAP.
-        addr, range: bytes, multiples of 4096.
-        obj: what to map; ignored by an UNMAP, and with ``sparse``, as the next two are.
+        op: MAP or UNMAP, and in a space whose mappings need regions ALLOC or FREE.
+        addr, range: bytes, multiples of 4096; of a FREE those of the region.
+        obj: what to map; ignored by all but a MAP, and with ``sparse``, as the next two are.
         offset: first byte of the object to be mapped, a multiple of 4096.
         kind: storage kind of the page-table entries, 0 to 255 as far as the format has it; 0 is plain.
         sparse: a MAP makes the range a sparse region, which reads as zeros where nothing is mapped. An UNMAP
-            unmaps all in the region and drops it; the range must be the region's.
+            unmaps all in the region and drops it; the range must be the region's. Where mappings need
+            regions it says what an ALLOC makes, and neither MAP nor UNMAP knows it.
 
     Source: ``struct drm_nouveau_vm_bind_op``.
     """
@@ -71,6 +71,10 @@ class Stage(Enum):
     ABORTED = "aborted"
 
 
+PREPARED, COMMITTED, RUN, CLEANED_UP = Stage.PREPARED, Stage.COMMITTED, Stage.RUN, Stage.CLEANED_UP
+"""Looked up once: each bind goes through all of them."""
+
+
 class Bind:
     """A bind that was prepared: the address space shows it, the page table does not yet.
 
@@ -87,37 +91,19 @@ class Bind:
     Source: ``struct nouveau_uvmm_bind_job``.
     """
 
-    __slots__ = (
-        "_gone",
-        "_held",
-        "_promised",
-        "_put",
-        "_undo",
-        "_writes",
-        "dropping",
-        "kept",
-        "ops",
-        "stage",
-        "vm",
-    )
+    __slots__ = ("_gone", "_work", "dropping", "kept", "ops", "stage", "vm")
 
-    def __init__(self, vm: Uvmm, ops: tuple[BindOp, ...]) -> None:
+    def __init__(self, vm: Uvmm, ops: tuple[BindOp, ...], work: Work) -> None:
         self.vm = vm
         self.ops = ops
-        self.stage = Stage.PREPARED
-        self._undo: list[Callable[[], object]] = []
-        """Takes back what was done, the last first."""
-        self._writes: list[Write] = []
-        self._put: list[Slots] = []
-        """References to drop in the end."""
-        self.dropping: list[Region] = []
-        """Regions to drop in the end. Locking: the VM's lock."""
-        self._gone: list[Uvma] = []
-        """Mappings that went, and keep their objects until their entries are gone."""
-        self._held: list[VmBo] = []
-        """One reference each, so that the VmBos of mappings that went are there for undoing."""
-        self._promised = 0
-        self.kept = 0
+        self.stage = PREPARED
+        self._work = work
+        """What is to be done in the page table, and the way back."""
+        self._gone: list[GemObject] | None = None
+        """Objects that the space does not map any more, kept until their entries are gone."""
+        self.dropping = [Region(*region) for region in work.dropped] if work.leaves else []
+        """Regions to drop in the end."""
+        self.kept = work.kept
         """Page slots whose entries ``run`` writes over without clearing them first."""
 
     # -- stages
@@ -125,8 +111,8 @@ class Bind:
     def abort(self) -> None:
         """Undo it: mappings, references, regions are as before. Cannot fail.
 
-        Only the order of an object's mappings in its VmBo may be another. Of several binds that were prepared
-        the last goes back first. Locking: as ``Uvmm.prepare``, held since then.
+        Of several binds that were prepared the last goes back first. Locking: as ``Uvmm.prepare``, held since
+        then.
 
         Raises:
             InvalidArgument: it was committed or aborted before, or another was prepared on top of it. Nothing
@@ -134,20 +120,21 @@ class Bind:
 
         Source: ``nouveau_uvmm_bind_job_submit``, the way back.
         """
-        lockdep.assert_held(self.vm.lock)
-        last = next(reversed(self.vm.pending), self)
-        if self.stage is Stage.PREPARED and last is not self:
+        vm = self.vm
+        if lockdep.enabled:
+            lockdep.assert_held(vm.lock)
+        last = next(reversed(vm.pending), self)
+        if self.stage is PREPARED and last is not self:
             raise InvalidArgument(
                 f"abort: {last!r} was prepared on top of this bind; abort that first, or commit both",
                 value=self,
                 bound=last,
             )
-        self._advance("abort", Stage.PREPARED, Stage.ABORTED)
-        while self._undo:
-            self._undo.pop()()
-        self._gone.clear()
-        self._release()
-        del self.vm.pending[self]
+        if self.stage is not PREPARED:
+            raise self._out_of_order("abort", PREPARED)
+        self.stage = Stage.ABORTED
+        vm.entries.give_back(self._work)
+        vm.undone(self, self._work)
 
     def commit(self) -> None:
         """Give up the way back. Locking: as ``Uvmm.prepare``, held since then.
@@ -155,11 +142,13 @@ class Bind:
         Raises:
             InvalidArgument: it was committed or aborted before.
         """
-        lockdep.assert_held(self.vm.lock)
-        self._advance("commit", Stage.PREPARED, Stage.COMMITTED)
-        self._undo.clear()
-        self._release()
-        self.vm.committed(self)
+        vm = self.vm
+        if lockdep.enabled:
+            lockdep.assert_held(vm.lock)
+        if self.stage is not PREPARED:
+            raise self._out_of_order("commit", PREPARED)
+        self.stage = COMMITTED
+        self._gone = vm.committed(self, self._work)
 
     def run(self) -> None:
         """Write the page-table entries. Cannot fail.
@@ -172,13 +161,10 @@ class Bind:
 
         Source: ``nouveau_uvmm_bind_job_run``.
         """
-        self._advance("run", Stage.COMMITTED, Stage.RUN)
-        vm = self.vm
-        for addr, range, shift, target, kind in self._writes:
-            if target is None:
-                vm.backend.unmap(addr, range, shift)
-            else:
-                vm.write_pages(addr, range, shift, target, kind)
+        if self.stage is not COMMITTED:
+            raise self._out_of_order("run", COMMITTED)
+        self.stage = RUN
+        self.vm.entries.write(self._work)
 
     def cleanup(self) -> None:
         """Drop the references of what went, its regions and its objects. Cannot fail.
@@ -191,77 +177,27 @@ class Bind:
         Source: ``nouveau_uvmm_bind_job_cleanup``.
         """
         vm = self.vm
-        lockdep.assert_held(vm.lock)
-        self._advance("cleanup", Stage.RUN, Stage.CLEANED_UP)
-        for slots in self._put:
-            vm.backend.put(*slots)
-        self._put.clear()
-        for region in self.dropping:
-            vm.backend.sparse(region.addr, region.range, False)
-            vm.region_remove(region)
-            del vm.sparse_regions[region.addr, region.range]
-        self._gone.clear()
-        del vm.pending[self]
+        if lockdep.enabled:
+            lockdep.assert_held(vm.lock)
+        if self.stage is not RUN:
+            raise self._out_of_order("cleanup", RUN)
+        self.stage = CLEANED_UP
+        if self._work.leaves:
+            vm.entries.put(self._work)
+        vm.cleaned_up(self, self._work)
+        self._gone = None
 
     @property
     def references(self) -> int:
         """Page slots whose references ``cleanup`` drops."""
-        return sum(slots.range >> slots.shift for slots in self._put)
+        return self._work.references
 
-    # -- what Uvmm.prepare fills in
-
-    def to_undo(self, undo: Callable[[], object]) -> None:
-        """Something was done that ``undo`` takes back."""
-        self._undo.append(undo)
-
-    def keep(self, gone: list[Uvma]) -> list[tuple[Uvma, VmBo]]:
-        """Make sure that mappings which are about to go can come back; returns them with their VmBos.
-
-        Raises:
-            OutOfMemory: nothing was changed.
-        """
-        for va in gone:
-            lockdep.assert_held(va.obj.resv)
-        self.vm.preallocate(len(gone))
-        self._promised += len(gone)
-        pairs = [(va, self.hold(va.vm_bo.get())) for va in gone if va.vm_bo is not None]
-        assert len(pairs) == len(gone), f"one of {gone!r} is not linked"
-        self._gone += gone
-        return pairs
-
-    def hold(self, vm_bo: VmBo) -> VmBo:
-        """Take over a reference, which is put when there is no way back any more."""
-        self._held.append(vm_bo)
-        return vm_bo
-
-    def in_job(self, change: PageChange) -> None:
-        """What is left to ``run`` and ``cleanup``."""
-        self._writes += change.writes
-        self._put += change.put
-        self.kept += change.kept
-
-    def drops(self, region: Region) -> None:
-        """``cleanup`` has to drop a sparse region."""
-        self.dropping.append(region)
-
-    # --
-
-    def _advance(self, call: str, before: Stage, after: Stage) -> None:
-        if self.stage is not before:
-            raise InvalidArgument(
-                f"{call}: this bind is {self.stage.value}; {call} comes once, when it is {before.value}",
-                value=self.stage,
-                bound=before,
-            )
-        self.stage = after
-
-    def _release(self) -> None:
-        """What only the way back needed."""
-        for vm_bo in self._held:
-            self.vm.bo_put(vm_bo)
-        self._held.clear()
-        self.vm.release_preallocated(self._promised)
-        self._promised = 0
+    def _out_of_order(self, call: str, when: Stage) -> InvalidArgument:
+        return InvalidArgument(
+            f"{call}: this bind is {self.stage.value}; {call} comes once, when it is {when.value}",
+            value=self.stage,
+            bound=when,
+        )
 
     def __repr__(self) -> str:
         return f"<Bind {len(self.ops)} operations, {self.stage.value}>"

@@ -50,12 +50,13 @@ def _check_counts(vm: Uvmm) -> None:
                 mapped[run.shift] += run.range >> run.shift
     references["pending"] = sum(bind.references for bind in vm.pending)
     regions = vm.region_list()
-    if {(region.addr, region.range) for region in regions} != set(vm.sparse_regions):
-        raise CheckFailed(f"{vm!r}: regions {regions}, sparse ones {vm.sparse_regions}")
+    dropping = {region for region, _ in vm.dropping(vm.start, vm.range)}
+    if not dropping <= set(regions):
+        raise CheckFailed(f"{vm!r}: regions {regions}, being dropped {dropping}")
     backend = vm.backend.statistics()
     if backend.references != references.total():
         raise CheckFailed(f"{vm!r}: {backend.references} page slots referenced, {dict(references)} known")
-    if backend.sparse_bytes != sum(region.range for region in regions):
+    if backend.sparse_bytes != sum(region.range for region in regions if region.sparse):
         raise CheckFailed(f"{vm!r}: {backend.sparse_bytes:#x} bytes sparse, regions {regions}")
     if not vm.pending and Counter(backend.mapped) != mapped:
         raise CheckFailed(f"{vm!r}: pages mapped by shift {backend.mapped}, of mappings {dict(mapped)}")
@@ -63,7 +64,7 @@ def _check_counts(vm: Uvmm) -> None:
 
 def _shown(vm: Uvmm) -> Iterator[Shown]:
     """What has to show, from the first address to the last."""
-    regions = vm.region_list()
+    regions = [region for region in vm.region_list() if region.sparse]
     end = vm.start
     for va in _mappings(vm):
         if not va.invalidated:
@@ -88,7 +89,7 @@ def _mapped(va: Uvma) -> Iterator[Shown]:
 
 
 def _unmapped(start: int, end: int, regions: list[Region]) -> Iterator[Shown]:
-    """Sparse in regions, a hole elsewhere."""
+    """Sparse in sparse regions, a hole elsewhere."""
     for region in regions:
         first, last = max(start, region.addr), min(end, region.end)
         if first < last:
@@ -106,7 +107,7 @@ def _check_shown(vm: Uvmm, shown: Shown) -> None:
         if good and shown.extent is not None:
             aperture, first, _ = shown.extent
             address = first + run.va - shown.start
-            expected = aperture, address, shown.kind, vm.pte_flags(aperture)
+            expected = aperture, address, shown.kind, vm.entries.flags(aperture)
             good = (run.aperture, run.address, run.kind, run.flags) == expected
         if not good:
             raise CheckFailed(f"{vm!r}: {vm.backend.name} shows {run}, it should be {shown}")
@@ -114,5 +115,5 @@ def _check_shown(vm: Uvmm, shown: Shown) -> None:
 
 def _mappings(vm: Uvmm) -> Iterator[Uvma]:
     for va in vm:
-        if isinstance(va, Uvma):
+        if isinstance(va, Uvma) and (va.pages or va.invalidated):
             yield va

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gpuvm.errors import GpuvmError
 from gpuvm.exec import Exec
-from gpuvm.mmu.pages import Pages, split_into_pages
-from gpuvm.nouveau.slots import Slots, SlotSet
-from gpuvm.nouveau.uvma import Uvma
 from gpuvm.va import VmBo
 
 if TYPE_CHECKING:
@@ -22,25 +18,23 @@ def invalidate(vm: Uvmm, vm_bo: VmBo) -> None:
 
     Locking: the object's reservation. Source: ``nouveau_uvmm_bo_unmap_all``.
     """
-    for va in vm_bo:
-        assert isinstance(va, Uvma)
-        if not va.invalidated:
-            va.invalidated = True
-            for slots in SlotSet(va.pages):
-                vm.backend.unmap(*slots)
+    vm.entries.write(vm._invalidate(vm_bo))
 
 
 def bring_in(vm: Uvmm, exec: Exec, objs: Iterable[GemObject]) -> None:
     """Bring back all of ``objs``, mapped or not. Meanwhile VmBos keep one from pushing out another.
 
-    Locking: ``exec`` locked them, and its loop goes on.
+    Mostly all are there, and only their use is noted. Locking: ``exec`` locked them, and its loop goes on.
 
     Raises:
         GpuvmError: as ``bring_back``; those before the one that failed are back.
     """
+    objs = tuple(dict.fromkeys(objs))
+    if not vm.has_evicted and vm.device.use_in_place(objs):
+        return
     vm_bos: list[VmBo] = []
     try:
-        for obj in dict.fromkeys(objs):
+        for obj in objs:
             vm_bos.append(vm.bo_obtain(obj))
         for vm_bo in vm_bos:
             bring_back(vm, vm_bo, exec)
@@ -64,33 +58,9 @@ def bring_back(vm: Uvmm, vm_bo: VmBo, exec: Exec) -> None:
     vm.device.validate(obj, exec=exec)
     if not vm_bo.evicted or not obj.extents:
         return
-    fresh: list[tuple[Uvma, list[Pages]]] = []
-    for va in vm_bo:
-        assert isinstance(va, Uvma)
-        if va.invalidated:
-            pages = split_into_pages(vm.backend.pages, va.addr, va.range, obj.extents, va.offset)
-            for run in pages:
-                vm.require_kind(run.shift, run.target, va.kind)
-            fresh.append((va, pages))
-    _get(vm, [slots for va, pages in fresh for slots in SlotSet(pages) - SlotSet(va.pages)])
-    for va, pages in fresh:
-        for run in pages:
-            vm.write_pages(*run, va.kind)
-        old, va.pages = va.pages, pages
-        va.invalidated = False
-        for slots in SlotSet(old) - SlotSet(pages):
-            vm.backend.put(*slots)
+    work = vm._bring_back(vm_bo, obj.extents)
+    vm.entries.take(work)
+    vm.entries.write(work)
+    work.commit(vm)
+    vm.entries.put(work)
     vm.bo_evict(vm_bo, False)
-
-
-def _get(vm: Uvmm, wanted: Iterable[Slots]) -> None:
-    """All references or none."""
-    got: list[Slots] = []
-    try:
-        for slots in wanted:
-            vm.backend.get(*slots)
-            got.append(slots)
-    except GpuvmError:
-        for slots in got:
-            vm.backend.put(*slots)
-        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gpuvm.mem import Aperture, Extent
 from gpuvm.mmu.pages import Pages
 from gpuvm.va import Gpuva, GpuvaFlags
 
@@ -19,25 +20,25 @@ class Uvma(Gpuva):
     Source: ``struct nouveau_uvma``.
     """
 
-    __slots__ = ("pages",)
+    __slots__ = ()
 
-    pages: list[Pages]
-    """Page slots that it holds a reference on each, in address order.
+    @property
+    def pages(self) -> list[Pages]:
+        """Page slots that it holds a reference on each, in address order.
 
-    While it is not invalidated they are mapped and show all of its range. When its object is moved away the
-    references stay, so that coming back to pages of the same sizes needs no memory; cut then, it keeps those
-    that lie wholly in what is left.
-    """
+        While it is not invalidated they are mapped and show all of its range. When its object is moved away
+        the references stay, so that coming back to pages of the same sizes needs no memory; cut then, it
+        keeps those that lie wholly in what is left.
+        """
+        return [
+            Pages(addr, range, shift, Extent(Aperture(aperture), physical, range))
+            for addr, range, shift, aperture, physical in self._pages()
+        ]
 
     @property
     def kind(self) -> int:
         """Storage kind of its entries."""
         return kind_of(self.flags)
-
-
-def flags_of(kind: int) -> int:
-    """The flags of a mapping of this kind."""
-    return kind * GpuvaFlags.USERBITS
 
 
 def kind_of(flags: int) -> int:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
-from gpuvm.errors import Busy, GpuvmError, InvalidArgument
-from gpuvm.exec import Exec, ExecFlags, GpuVm, Lockable
-from gpuvm.mem import Aperture, Extent
-from gpuvm.mmu.backend import Backend, BackendStatistics
-from gpuvm.mmu.formats.format import NEVER, PteFlags
-from gpuvm.mmu.page_table import PageTable
-from gpuvm.nouveau.bind import Bind, BindOp, OpCode
+from gpuvm._core import Work
+from gpuvm.errors import Busy, InvalidArgument
+from gpuvm.exec import Exec, ExecFlags, GpuVm
+from gpuvm.mem import Aperture
+from gpuvm.mmu.backend import Backend
+from gpuvm.mmu.pages import page_sizes
+from gpuvm.nouveau.bind import Bind, BindOp
 from gpuvm.nouveau.contents import check_contents
+from gpuvm.nouveau.entries import Entries
 from gpuvm.nouveau.moving import bring_back, bring_in, invalidate
-from gpuvm.nouveau.prepare import check_op, prepare_op
+from gpuvm.nouveau.statistics import UvmmStatistics
+from gpuvm.nouveau.uvma import Uvma
 from gpuvm.sync import lockdep
 from gpuvm.sync.mutex import Mutex
-from gpuvm.sync.resv import Resv
-from gpuvm.va import Region, Regions, Statistics, VmBo
+from gpuvm.va import Region, Regions, VmBo
 
 if TYPE_CHECKING:
     from gpuvm.mem.device import Device
@@ -27,21 +28,6 @@ if TYPE_CHECKING:
 
 VA_BITS: Final = 47
 """Of an address that clients may use (``NOUVEAU_VA_SPACE_BITS``)."""
-
-
-@dataclass(frozen=True, slots=True)
-class UvmmStatistics(Statistics):
-    """A snapshot of one ``Uvmm``: its address space, and what became of it in the page table."""
-
-    binds: int
-    """Bind calls that were committed."""
-    bind_ops: int
-    """Operations in them."""
-    kept: int
-    """Page slots whose entries binds wrote over without clearing them first, as ``keep`` allows."""
-    pending: int
-    """Binds that were prepared and not cleaned up."""
-    backend: BackendStatistics
 
 
 class Uvmm(GpuVm):
@@ -53,6 +39,9 @@ class Uvmm(GpuVm):
 
     A mapping is invalidated from the moment its object is moved until ``validate`` has brought the object
     back, and has no entries then; what validate cannot bring back stays so.
+
+    Regions are those of today's uAPI, sparse ones for who wants them, or the original series', where mappings
+    need one: then ``BindOp`` has ALLOC and FREE for them.
 
     ``sm_map``, ``insert`` and their like are for looking only: what they change has no pages.
 
@@ -67,10 +56,12 @@ class Uvmm(GpuVm):
         range: length in bytes. The space begins where the backend's does. Default: as much as the backend
             has, 2**47 at most.
         kernel_node: (addr, range) that clients cannot map; see ``GpuvaManager``.
-        honour_keep: do not clear entries that a bind writes again as they are; see ``page_change``.
+        regions: SPARSE, or REQUIRED for the original series'.
+        honour_keep: do not clear entries that a bind writes again as they are.
 
     Raises:
-        InvalidArgument: no device, no backend, one that does not reach so far, or as from ``GpuVm``.
+        InvalidArgument: no device, no backend, one that does not reach so far, no such regions, or as from
+            ``GpuVm``.
 
     Source: ``struct nouveau_uvmm``.
     """
@@ -83,12 +74,15 @@ class Uvmm(GpuVm):
         backend: Backend,
         range: int | None = None,
         kernel_node: tuple[int, int] | None = None,
+        regions: Regions = Regions.SPARSE,
         honour_keep: bool = True,
     ) -> None:
         if not callable(getattr(device, "validate", None)):
             raise InvalidArgument(f'Uvmm "{name}": device {device!r}; pass a Device', device)
         if not callable(getattr(backend, "unmap", None)):
             raise InvalidArgument(f'Uvmm "{name}": backend {backend!r}; pass a PageTable or alike', backend)
+        if regions not in (Regions.SPARSE, Regions.REQUIRED):
+            raise InvalidArgument(f'Uvmm "{name}": {regions!r}; pass Regions.SPARSE or REQUIRED', regions)
         if range is None:
             range = min(backend.range, (1 << VA_BITS) - backend.start)
         if range > backend.range:
@@ -102,24 +96,21 @@ class Uvmm(GpuVm):
             start=backend.start,
             range=range,
             kernel_node=kernel_node,
-            regions=Regions.SPARSE,
+            regions=regions,
             vm_bo_validate=self._validate_vm_bo,
         )
         self.lock: Final = Mutex(f"{name} lock", lockdep.lock_class("vm_lock"))
         self.device: Final = device
         self.backend: Final = backend
-        self.honour_keep: Final = honour_keep
+        self.entries: Final = Entries(backend)
         self.pending: Final[dict[Bind, None]] = {}
         """Binds that were prepared and not cleaned up, in order. Locking: the VM's lock."""
-        self.sparse_regions: Final[dict[tuple[int, int], Bind | None]] = {}
-        """By address and range; with the bind that drops it, if one does. Locking: the VM's lock."""
-        format = backend.format if isinstance(backend, PageTable) else None
-        self._kinds: Final = None if format is None else format.kinds
-        volatile = format is None or format.page.volatile != NEVER
-        self._system_flags: Final = PteFlags.VOLATILE if volatile else PteFlags(0)
+        self._droppers: Final[dict[Bind, None]] = {}
+        """Those of them that drop regions."""
         self._binds = 0
         self._bind_ops = 0
         self._kept = 0
+        self._open_pages(page_sizes(backend.pages), honour_keep, self.entries.address_shift, Uvma)
 
     # -- binding
 
@@ -130,19 +121,17 @@ class Uvmm(GpuVm):
         the GPU's reach. The entries stay as they are until ``Bind.run``.
 
         Locking: the VM's lock and the reservations of all objects that are mapped, unmapped or cut, as
-        ``lock_for`` takes them; until ``Bind.commit`` or ``Bind.abort``.
-
-        Returns:
-            The bind; ``abort`` or ``commit`` it.
+        ``lock_for`` takes them; until ``commit`` or ``abort`` of the bind that this returns.
 
         Raises:
             InvalidArgument: an address, range or offset is unaligned or out of bounds, an object is missing,
-                not this device's, or without memory; the page table has no such kind there; or it would be
-                mapped in a region that an operation before it drops.
+                not this device's, or without memory; the page table has no such kind there; mappings need a
+                region and it is in none; or it would be mapped in a region that an operation before it drops.
             PermissionDenied: an object is private to another address space.
-            NoSpace: a map cuts the border of a sparse region, or a sparse region would touch a mapping or
-                another region.
-            NotFound: no such sparse region, or it is being dropped.
+            AlreadyMapped: a region would be one that is there, and nothing is mapped in it.
+            NoSpace: a map cuts the border of a sparse region, or a region would touch a mapping or another
+                region.
+            NotFound: no such region, or it is being dropped.
             Busy: it would be mapped in a region that another bind drops.
             OutOfMemory: for page tables or mappings.
 
@@ -150,50 +139,97 @@ class Uvmm(GpuVm):
 
         Source: ``nouveau_uvmm_bind_job_submit``.
         """
-        return self._prepare(self._checked(ops))
-
-    def _prepare(self, ops: tuple[BindOp, ...]) -> Bind:
-        lockdep.assert_held(self.lock)
-        bind = Bind(self, ops)
+        ops = tuple(ops)
+        if lockdep.enabled:
+            self._assert_held(ops)
+        bind = Bind(self, ops, work := self._prepare_work(ops))
         self.pending[bind] = None
-        try:
-            _each(ops, lambda op: prepare_op(bind, op))
-        except BaseException:
-            bind.abort()
-            raise
+        if bind.dropping:
+            self._droppers[bind] = None
+        if work.takes:
+            try:
+                self.entries.take(work)
+            except BaseException:
+                self.undone(bind, work)
+                raise
         return bind
 
-    def committed(self, bind: Bind) -> None:
-        """There is no way back from ``bind``, which counts from now on."""
+    def check_ops(self, ops: Iterable[BindOp]) -> None:
+        """Refuse operations that are wrong in themselves, whatever is mapped. Locking: none.
+
+        Raises:
+            InvalidArgument, PermissionDenied: as from ``prepare``.
+        """
+        self._touched(tuple(ops))
+
+    def rehearse(self, ops: Iterable[BindOp]) -> None:
+        """Refuse what ``prepare`` would refuse if all objects had memory. Nothing is changed.
+
+        For who found no memory for them, and owes its caller the error that comes first. Locking: as
+        ``prepare``.
+
+        Raises:
+            GpuvmError: as from ``prepare``, but for page tables.
+        """
+        ops = tuple(ops)
+        if lockdep.enabled:
+            self._assert_held(ops)
+        self._rehearse(ops)
+
+    def _assert_held(self, ops: tuple[BindOp, ...]) -> None:
+        """Make sure that what ``ops`` touch is locked."""
+        objs, private = self._touched(ops)
+        lockdep.assert_held(self.lock)
+        for obj in objs:
+            lockdep.assert_held(obj.resv)
+        if private:
+            lockdep.assert_held(self.resv)
+
+    def undone(self, bind: Bind, work: Work) -> None:
+        """The space goes back to what it was before ``bind``."""
+        self._forget(work.roll_back(self))
+        self._droppers.pop(bind, None)
+        del self.pending[bind]
+
+    def committed(self, bind: Bind, work: Work) -> list[GemObject]:
+        """There is no way back from ``bind``, which counts from now on. Objects that are mapped no longer."""
         self._binds += 1
         self._bind_ops += len(bind.ops)
         self._kept += bind.kept
+        gone = work.commit(self)
+        if gone:
+            self._forget(gone)
+        return gone
+
+    def cleaned_up(self, bind: Bind, work: Work) -> None:
+        """``bind`` is over, and so are the regions that it drops."""
+        if bind.dropping:
+            work.finish(self)
+            del self._droppers[bind]
+        del self.pending[bind]
+
+    def _forget(self, objs: Iterable[GemObject]) -> None:
+        """Their moves are not this space's business any more."""
+        for obj in objs:
+            obj.vms.discard(self)
 
     def lock_for(self, exec: Exec, ops: Iterable[BindOp], num_fences: int = 0) -> None:
         """Lock what ``prepare`` of ``ops`` touches: the VM's reservation, and each object's.
 
         ``num_fences`` slots are reserved in each; 0: only lock. Locking: the VM's lock, held until after
-        prepare.
+        prepare. Cost: O(operations + mappings in their ranges), and that of the locks.
 
         Raises:
             InvalidArgument: an operation is wrong in itself, as from ``prepare``.
             GpuvmError: as from ``Exec.prepare_obj``.
         """
-        self._lock_for(exec, self._checked(ops), num_fences)
-
-    def _lock_for(self, exec: Exec, ops: Iterable[BindOp], num_fences: int = 0) -> None:
+        objs, _ = self._touched(tuple(ops))
         self.prepare_vm(exec, num_fences)
-        objects: dict[Resv, Lockable] = {}
-        for op in ops:
-            if op.shows is not None:
-                objects[op.shows.resv] = op.shows
-            objects |= ((obj.resv, obj) for obj in self._objects_in(op.addr, op.range))
-        objects.pop(self.resv, None)
-        for obj in objects.values():
-            if num_fences:
-                exec.prepare_obj(obj, num_fences)
-            else:
-                exec.lock_obj(obj)
+        if num_fences:
+            exec.prepare_array(objs, num_fences)
+            return
+        for obj in objs:
+            exec.lock_obj(obj)
 
     def bind(self, ops: Iterable[BindOp]) -> None:  # type: ignore[override] # the manager's knows no pages
         """Carry out ``ops``, page table included, before it returns; for programs without jobs.
@@ -208,14 +244,22 @@ class Uvmm(GpuVm):
             Busy: a bind that was prepared is not cleaned up; its entries would come after these.
             OutOfMemory, NoSpace: from ``Device.validate``; nothing was bound, though objects may have moved.
         """
-        ops = self._checked(ops)
+        ops = tuple(ops)
         with self.lock, Exec(ExecFlags.IGNORE_DUPLICATES) as exec:
             self._require_none_pending("bind")
             for attempt in exec.until_all_locked():
                 with attempt:
-                    self._lock_for(exec, ops)
-                    bring_in(self, exec, (op.shows for op in ops if op.shows is not None))
-            self._carry_out(ops)
+                    self.lock_for(exec, ops)
+                    bring_in(self, exec, filter(None, dict.fromkeys(op.shows for op in ops)))
+            self.carry_out(ops)
+
+    def carry_out(self, ops: Iterable[BindOp]) -> None:
+        """All stages at once, for who has locked all and knows that no bind is pending. As ``prepare``."""
+        bind = self.prepare(ops)
+        bind.commit()
+        with lockdep.fence_signalling():
+            bind.run()
+        bind.cleanup()
 
     def validate_objects(self, objs: Iterable[GemObject]) -> None:
         """Bring back these objects alone, for a use of the space that touches no others.
@@ -250,88 +294,41 @@ class Uvmm(GpuVm):
     def close(self) -> None:
         """Unmap everything, drop all regions, and put the creator's reference.
 
-        Afterwards nothing in the backend is referenced. Locking: none held; takes the VM's lock and the
-        reservations.
+        Afterwards nothing in the backend is referenced. It takes no memory that could be missing. Locking:
+        none held; takes the VM's lock and the reservations.
 
         Raises:
             Busy: a bind is not cleaned up; or somebody holds a VmBo, and then all is unmapped, and it can be
                 tried again.
-            OutOfMemory: unmapping needs memory; nothing was changed.
             InvalidArgument: it is closed.
 
         Source: ``nouveau_uvmm_fini``.
         """
-        with self.lock, Exec(ExecFlags.IGNORE_DUPLICATES) as exec:
+        with self.lock:
             self._require_none_pending("close")
-            ops = tuple(self._everything())
-            for attempt in exec.until_all_locked():
-                with attempt:
-                    self._lock_for(exec, ops)
-            self._carry_out(ops)
+            with self.exec_lock():
+                work, gone = self._unmap_all()
+                self.entries.write(work)
+                self.entries.put(work)
+                work.finish(self)
+                self._forget(gone)
         self.put()
 
-    def write_pages(self, addr: int, range: int, shift: int, target: Extent, kind: int) -> None:
-        """``Backend.map`` with the flags of such pages, which cannot fail after ``require_kind``.
-
-        Locking: takes the backend's mapping lock.
-        """
-        self.backend.map(addr, range, shift, target, kind, self.pte_flags(target.aperture))
-
-    def pte_flags(self, aperture: Aperture) -> PteFlags:
-        """Flags of pages there: the GPU does not cache system memory, which the CPU writes.
-
-        Source: ``nouveau_uvmm_vmm_map``.
-        """
-        return PteFlags(0) if aperture == Aperture.VRAM else self._system_flags
-
-    def require_kind(self, shift: int, target: Extent, kind: int) -> None:
-        """Make sure that the page table can say what ``write_pages`` will tell it.
-
-        Raises:
-            InvalidArgument: there is no such kind, or not on pages of this size or there.
-        """
-        if self._kinds is not None:
-            self._kinds.validate(kind, target.aperture, shift)
-
     def dropping(self, addr: int, range: int) -> Iterator[tuple[Region, Bind]]:
-        """Sparse regions that touch ``[addr, addr + range)`` and are being dropped, and the binds that do.
+        """Regions that touch ``[addr, addr + range)`` and are being dropped, and the binds that do.
 
-        Locking: the VM's lock. O(pending binds + regions being dropped).
+        Locking: the VM's lock. O(regions being dropped).
         """
-        for bind in self.pending:
+        for bind in self._droppers:
             for region in bind.dropping:
                 if region.addr < addr + range and addr < region.end:
                     yield region, bind
-
-    def _checked(self, ops: Iterable[BindOp]) -> tuple[BindOp, ...]:
-        """Operations that are not wrong in themselves."""
-        checked = tuple(ops)
-        _each(checked, lambda op: check_op(self, op))
-        return checked
 
     def _require_none_pending(self, call: str) -> None:
         """Refuse to write entries at once that those of binds on their way would come after."""
         if self.pending:
             first = next(iter(self.pending))
             raise Busy(f"{call}: {first!r} of {self!r}; run and clean up what was prepared", first)
-
-    def _carry_out(self, ops: tuple[BindOp, ...]) -> None:
-        """All stages at once. Locking: as ``prepare``."""
-        bind = self._prepare(ops)
-        bind.commit()
-        with lockdep.fence_signalling():
-            bind.run()
-        bind.cleanup()
-
-    def _everything(self) -> Iterator[BindOp]:
-        """What unmaps all there is."""
-        kernel = self.kernel_node
-        first, last = (self.end, self.end) if kernel is None else (kernel.addr, kernel.end)
-        for start, end in ((self.start, first), (last, self.end)):
-            if start < end:
-                yield BindOp(OpCode.UNMAP, start, end - start)
-        for addr, range in self.sparse_regions:
-            yield BindOp(OpCode.UNMAP, addr, range, sparse=True)
 
     # -- moving objects
 
@@ -360,6 +357,10 @@ class Uvmm(GpuVm):
     def _validate_vm_bo(self, vm_bo: VmBo, exec: Exec) -> None:
         bring_back(self, vm_bo, exec)
 
+    def _encode(self, shift: int, aperture: int, kind: int) -> tuple[int, int]:
+        """For the core: as ``Entries.encode``."""
+        return self.entries.encode(shift, Aperture(aperture), kind)
+
     # -- itself
 
     def check(self) -> None:
@@ -385,15 +386,3 @@ class Uvmm(GpuVm):
             pending=len(self.pending),
             backend=self.backend.statistics(),
         )
-
-
-def _each(ops: Iterable[BindOp], do: Callable[[BindOp], None]) -> None:
-    """``do`` it with each; an error says which it is about."""
-    index = 0
-    try:
-        for op in ops:
-            do(op)
-            index += 1
-    except GpuvmError as error:
-        error.request = index
-        raise

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuvm.mem.aperture import Aperture
 from gpuvm.mmu.formats import Entry, Level, State
-from gpuvm.mmu.page_table import Table
+from gpuvm.mmu.page_table_statistics import Table
 from gpuvm.report.columns import bold
 from gpuvm.report.sizes import size_text
 from gpuvm.report.walk import flag_words, place
