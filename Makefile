@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 LOGS := build/logs
+HEADERS := build/uapi-headers
 
 export PYTHON
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -32,10 +33,10 @@ run: setup ## replay the binds of a real Vulkan driver and draw its address spac
 	@echo 'picture: $(PICTURE)'
 	@echo 'next:    $(BIN)/gpuvm explain "$(REQUEST)" --on $(TRACE) --until $(LINE)'
 
-test: setup $(STAMPS)/group-test ## the tests, a few minutes
+test: setup $(STAMPS)/group-test $(HEADERS) ## the tests, a few minutes
 	$(BIN)/pytest
 
-test-full: setup $(STAMPS)/group-test ## the long suite: 200,000 random requests and more
+test-full: setup $(STAMPS)/group-test $(HEADERS) ## the long suite: 200,000 random requests and more
 	GPUVM_SUITE=full $(BIN)/pytest --timeout 3600
 
 check: setup $(STAMPS)/group-check ## formatting, lint, types, stubs, import order of the floors
@@ -69,6 +70,9 @@ $(STAMPS)/venv:
 $(STAMPS)/group-%: pyproject.toml | $(STAMPS)/venv
 	@tools/quietly $(LOGS)/group-$*.log "installing the tools to $*" $(BIN)/pip install --group $*
 	@touch $@
+
+$(HEADERS):
+	@tools/uapi-headers $@ $(LOGS)/uapi-headers.log
 
 $(STAMPS)/core: Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs') | $(STAMPS)/group-build
 	@tools/preflight

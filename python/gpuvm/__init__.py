@@ -40,6 +40,7 @@ from gpuvm.errors import (
     StalePlan,
     TimedOut,
     TooMany,
+    TooManyFiles,
     Unavailable,
     UnknownCall,
 )
@@ -146,6 +147,7 @@ __all__ = [
     "TimedOut",
     "TimeoutStatus",
     "TooMany",
+    "TooManyFiles",
     "Unavailable",
     "UnknownCall",
     "Unmap",

@@ -117,6 +117,12 @@ class BadFile(GpuvmError):
     code = errno.EBADF
 
 
+class TooManyFiles(GpuvmError):
+    """No file descriptor is left."""
+
+    code = errno.EMFILE
+
+
 class PermissionDenied(GpuvmError):
     """It belongs to somebody else, who does not share it."""
 

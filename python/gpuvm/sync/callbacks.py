@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from gpuvm.sync.unraisable import report
+
+F = TypeVar("F", bound=Callable[..., object])
 
 
 class Signalled(Protocol):
@@ -21,9 +23,16 @@ class Signalled(Protocol):
 
 
 class Repeatable:
-    """A callback that does no harm if it is called twice, and is if it was stopped: it wakes a thread."""
+    """A callback that does no harm if it is called twice, and is if it was stopped: others wait for it."""
 
     __slots__ = ()
+    repeatable: Final = True
+
+
+def repeatable(method: F) -> F:
+    """Have a method be such a callback."""
+    method.repeatable = True  # type: ignore[attr-defined]
+    return method
 
 
 class _Running:
@@ -95,7 +104,7 @@ def _run(running: _Running) -> None:
                     report(error, f"callback {callback!r} of {fence!r}")
             except BaseException as error:
                 stopped = error
-                if isinstance(callback, Repeatable):
+                if getattr(callback, "repeatable", None) is True:
                     callback(fence)
         if not running.due:
             break

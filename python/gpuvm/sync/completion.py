@@ -19,12 +19,13 @@ from gpuvm.sync.unraisable import report
 _tickets = itertools.count()
 
 
-def _nested(levels: int) -> Any:
-    return (_nested(levels - 1),) if levels else NoneType
+def stack_room(levels: int) -> Any:
+    """What takes so many levels of the stack to search: ``isinstance(self, it)``, or RecursionError."""
+    return (stack_room(levels - 1),) if levels else NoneType
 
 
-_ROOM = _nested(12)
-"""To search it takes as many levels of the stack as waking a thread or telling a container."""
+_ROOM = stack_room(12)
+"""For waking a thread or telling a container."""
 
 
 class Completion:

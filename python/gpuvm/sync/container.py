@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from gpuvm.errors import CheckFailed, InvalidArgument
+from gpuvm.sync.callbacks import repeatable
 from gpuvm.sync.fence import Fence, FenceStatistics, check_fence, check_u64, fence_context_alloc, stub_fence
 
 
@@ -109,6 +110,7 @@ class FenceArray(Fence):
             self._watch_no_more()
         return not self._done
 
+    @repeatable
     def _arrived(self, _fence: Fence) -> None:
         arrived = next(self._arrivals)
         if self.signal_on_any:
@@ -224,6 +226,7 @@ class FenceChain(Fence):
     def _watch_anyway(self) -> bool:
         return any(contained(link)._add_for(self, self._arrived) is not None for link in walk(self))
 
+    @repeatable
     def _arrived(self, _fence: Fence) -> None:
         if not self._watch_anyway():
             self._finish()

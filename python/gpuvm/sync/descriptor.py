@@ -16,12 +16,13 @@ import os
 import select
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gpuvm.errors import BadFile, CheckFailed
+from gpuvm.errors import BadFile, CheckFailed, TooManyFiles
 
 _close = os.close  # still there when modules are torn down
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 
 class Descriptor:
@@ -41,13 +42,29 @@ def duplicate(number: int) -> Descriptor:
 
     Raises:
         BadFile: no such descriptor.
+        TooManyFiles: out of descriptors.
     """
     try:
-        return Descriptor(os.dup(number))
+        with _running_out():
+            return Descriptor(os.dup(number))
     except (OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno != errno.EBADF:
             raise
         raise BadFile(f"{number} is no open file descriptor", number) from None
+
+
+@contextlib.contextmanager
+def _running_out() -> Iterator[None]:
+    """Raises TooManyFiles where there is no descriptor left for what is opened."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NONE_LEFT:
+            raise
+        raise TooManyFiles(
+            f"{error.strerror}; raise `ulimit -n` (a file that names an object takes two descriptors), "
+            "or close what is not used"
+        ) from error
 
 
 class Carrier:
@@ -115,9 +132,13 @@ class Carriers:
         """Open a file that names ``content``: its descriptor, which the caller closes, and our end of it.
 
         Raises:
-            OSError: out of descriptors (``EMFILE``, ``ENFILE``).
+            TooManyFiles: out of descriptors; nothing was changed.
         """
         self.collect()
+        with _running_out():
+            return self._export(content, abandoned)
+
+    def _export(self, content: object, abandoned: Callable[[], None] | None) -> tuple[int, Carrier]:
         epoll = self._epoll.get(None) or self._epoll.setdefault(None, select.epoll())
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         number, end = theirs.detach(), Descriptor(ours.detach())

@@ -41,11 +41,10 @@ class Mutex:
 
     ``with mutex:`` holds it. It is not recursive. Cost: one atomic exchange if nobody else wants it.
 
-    The token, the one item of a dictionary that can be popped once, is held while the mutex is. (A pop that
-    finds nothing makes nothing, not even an exception.) Unlocking with somebody in the queue keeps the token
-    and passes it on, so nobody overtakes. Whoever joins the queue tries
-    the token once more under ``_guard``, and whoever frees the token looks at the queue once more afterwards;
-    so no wake-up is lost.
+    The token, the one item of a dictionary that can be removed once, is held while the mutex is. Unlocking
+    with somebody in the queue keeps the token and passes it on, so nobody overtakes. Whoever joins the queue
+    tries the token once more under ``_guard``, and whoever frees the token looks at the queue once more
+    afterwards; so no wake-up is lost.
 
     Args:
         name: what reports call it.
@@ -140,6 +139,13 @@ class Mutex:
             return
         self._free()
 
+    def let_go(self) -> None:
+        """Unlock, if this thread holds it: after an exception that came in ``unlock``, or wherever."""
+        if lockdep.is_held(self):
+            lockdep.release(self)
+        if self.held_here:
+            self._free()
+
     def _free(self) -> None:
         """Pass the token, which is ours, on, or free it."""
         if self._queue:
@@ -188,14 +194,26 @@ class Mutex:
 
     def _pass_on(self) -> None:
         """Give the token, which is ours, to the first in the queue, or free it."""
-        with self._guard:
-            self._disown()
-            if not self._queue:
-                self._token[None] = True
-                return
-            first = self._queue.pop(0)
-            self._own(first.holder)
-        first.waiter.wake()
+        first: Queued | None = None
+        given = False
+        try:
+            with self._guard:
+                self._disown()
+                if self._queue:
+                    first = self._queue[0]
+                    self._own(first.holder)
+                    del self._queue[0]
+                else:
+                    self._token[None] = True
+                given = True
+            if first is not None:
+                first.waiter.wake()
+        except BaseException:  # Ctrl-C, and nobody else would do it
+            if not given:
+                self._pass_on()
+            elif first is not None:
+                first.waiter.wake()
+            raise
 
     def _pick_up(self) -> None:
         """Somebody joined the queue while the token was being freed."""

@@ -32,7 +32,7 @@ def export_sync_file(fence: Fence) -> int:
     of the descriptor is closed, see ``descriptor``.
 
     Raises:
-        OSError: out of descriptors.
+        TooManyFiles: out of descriptors.
 
     Source: ``sync_file_create``.
     """

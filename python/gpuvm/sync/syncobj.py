@@ -269,7 +269,7 @@ class SyncObj:
         It keeps the object alive until its last copy is closed, see ``descriptor``.
 
         Raises:
-            OSError: out of descriptors.
+            TooManyFiles: out of descriptors.
 
         Source: ``drm_syncobj_get_fd``.
         """
@@ -294,7 +294,7 @@ class SyncObj:
 
         Raises:
             InvalidArgument: nothing was submitted for the point yet.
-            OSError: out of descriptors.
+            TooManyFiles: out of descriptors.
 
         Source: ``drm_syncobj_export_sync_file``.
         """

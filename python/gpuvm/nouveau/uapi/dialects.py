@@ -1,0 +1,121 @@
+"""Dialects of nouveau's VM_BIND uAPI: today's, and that of the series of patches which first proposed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gpuvm.errors import InvalidArgument
+from gpuvm.nouveau.bind import BindOp, OpCode
+from gpuvm.nouveau.uapi import structs
+from gpuvm.nouveau.uapi.layout import Layout, maker
+from gpuvm.nouveau.uapi.requests import VmBindOp
+from gpuvm.va import Regions
+
+if TYPE_CHECKING:
+    from gpuvm.mem import GemObject
+
+VM_BIND_RUN_ASYNC: Final = 1 << 0
+"""Of a VM_BIND: do not wait until it has run."""
+VM_BIND_OP_MAP: Final = 0
+VM_BIND_OP_UNMAP: Final = 1
+"""Operations, in today's dialect."""
+VM_BIND_SPARSE: Final = 1 << 8
+"""Of an operation: about a sparse region."""
+KIND: Final = 0xFF
+"""Bits of an operation's flags that are the storage kind of a MAP."""
+
+
+_bind_op: Final = maker(BindOp)
+
+
+class Meaning(NamedTuple):
+    """What the number of an operation says."""
+
+    code: OpCode
+    sparse: int
+    """``VM_BIND_SPARSE`` if the operation knows that flag, else 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What sets one dialect apart from the other.
+
+    Args:
+        name: for messages and reports.
+        meanings: of the numbers that operations have.
+        regions: what regions ask of mappings.
+        empty_kernel_area: VM_INIT accepts an area of length 0.
+        push: the structure that EXEC takes an array of.
+    """
+
+    name: str
+    meanings: Mapping[int, Meaning]
+    regions: Regions
+    empty_kernel_area: bool
+    push: Layout
+
+    def bind_ops(self, ops: Sequence[VmBindOp], lookup: Callable[[int], GemObject]) -> list[BindOp]:
+        """``ops`` as ``Uvmm`` takes them. First all numbers are looked at, then all handles.
+
+        Flags that nobody knows are ignored, as the kernel does. Cost: O(ops), half a microsecond each.
+
+        Args:
+            lookup: the object of a handle; asked for those that a MAP shows.
+
+        Raises:
+            InvalidArgument: no operation has such a number.
+            GpuvmError: what ``lookup`` raises.
+
+        Source: ``bind_job_op_from_uop``, ``bind_validate_ops``.
+        """
+        meanings = self.meanings
+        for index, op in enumerate(ops):
+            if op[0] not in meanings:
+                raise self._unknown(index, op)
+        result = []
+        for number, flags, handle, addr, bo_offset, range in ops:
+            code, sparse = meanings[number]
+            sparse &= flags
+            if code is OpCode.MAP and not sparse:
+                bind_op = _bind_op((code, addr, range, lookup(handle), bo_offset, flags & KIND, False))
+            else:
+                bind_op = _bind_op((code, addr, range, None, 0, 0, sparse != 0))
+            result.append(bind_op)
+        return result
+
+    def _unknown(self, index: int, op: VmBindOp) -> InvalidArgument:
+        known = ", ".join(f"{number} {meaning.code.name}" for number, meaning in self.meanings.items())
+        return InvalidArgument(
+            f'VM_BIND: operation {index} is {op.op}; the dialect "{self.name}" has {known}',
+            op.op,
+            tuple(self.meanings),
+        )
+
+
+CURRENT: Final = Dialect(
+    "current",
+    meanings={
+        VM_BIND_OP_MAP: Meaning(OpCode.MAP, VM_BIND_SPARSE),
+        VM_BIND_OP_UNMAP: Meaning(OpCode.UNMAP, VM_BIND_SPARSE),
+    },
+    regions=Regions.SPARSE,
+    empty_kernel_area=True,
+    push=structs.EXEC_PUSH,
+)
+"""Today's, of Linux 6.6 and later."""
+
+SERIES: Final = Dialect(
+    "series",
+    meanings={
+        0: Meaning(OpCode.ALLOC, VM_BIND_SPARSE),
+        1: Meaning(OpCode.FREE, 0),
+        2: Meaning(OpCode.MAP, 0),
+        3: Meaning(OpCode.UNMAP, 0),
+    },
+    regions=Regions.REQUIRED,
+    empty_kernel_area=False,
+    push=structs.EXEC_PUSH_SERIES,
+)
+"""The original series', second version: mappings lie in regions that are allocated before."""
