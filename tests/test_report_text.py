@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gpuvm.report.diagram import Bar, draw_rows
-from gpuvm.report.gpuvas import gpuvas_lines
 from gpuvm.report.sizes import hex_text, size_text
 from gpuvm.report.table import replay_table
 from gpuvm.trace.replay import Client
 from gpuvm.trace.session import Bo
 from gpuvm.trace.snapshot import object_number
 from gpuvm.va import Gpuva, GpuvaManager
+from gpuvm.va.gpuvas import gpuvas_lines
 
 GPUVAS = [
     "DRM GPU VA space (a name) [0x0000000000001000;0x0000000000010000]",

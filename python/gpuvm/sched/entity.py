@@ -118,7 +118,7 @@ class Entity:
             if self._turns:
                 self._leave_run_queue()
                 self._priority = priority
-                self._join_run_queue(self._queue[0]._stamp)
+                self._join_run_queue(self._queue[0])
             else:
                 self._priority = priority
 
@@ -219,10 +219,12 @@ class Entity:
             self._queue.append(job)
         return True
 
-    def _join_run_queue(self, stamp: int) -> None:
-        """Its first job, pushed at ``stamp``, may be run; under ``guard``."""
-        self._key = self._scheduler._worker.queue.add(self, self._priority, stamp)
-        self._turns = True
+    def _join_run_queue(self, job: Job) -> None:
+        """Its first job may be run, and is QUEUED by that if it was ARMED; under ``guard``."""
+        queue = self._scheduler._worker.queue
+        self._key = key = queue.make_key(self._priority, job._stamp)
+        job._state, self._turns = QUEUED, True  # all of it or nothing: from here on no call
+        queue.entities[key] = self
 
     def _leave_run_queue(self) -> None:
         """Its first job waits for something, or there is none; under ``guard``."""
@@ -283,14 +285,16 @@ class Entity:
             with guard:
                 if not self._queue or self._queue[0]._state not in states:
                     return
-                job = self._queue.popleft()
+                job = self._queue[0]
                 worker = job._worker
+                del self._queue[0]  # from here on no call, after which Ctrl-C could come
                 job._state = KILLED
                 job._error, job._ended = errno.ESRCH, True
                 job._previous = self.last_scheduled
                 self.last_scheduled = job._finished
                 worker.killed[job] = None
-            worker.look_again(job)
+                worker.woken += (job,)
+            worker.post.ring()
 
     def destroy(self, timeout: float | None = PATIENCE) -> None:
         """Flush, then kill what is left, and take leave of the schedulers.

@@ -12,6 +12,8 @@ from gpuvm.sched.dependency import Dependencies
 from gpuvm.sched.fence import FinishedFence, JobFence
 from gpuvm.sched.run_queue import guard
 from gpuvm.sync import task
+from gpuvm.sync.callbacks import repeatable
+from gpuvm.sync.completion import stack_room
 from gpuvm.sync.fence import Fence
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ CLEANED_UP: Final = JobState.CLEANED_UP
 
 next_stamp: Final = itertools.count(1).__next__
 """When a job is pushed, compared with others."""
+
+_ROOM: Final = stack_room(24)
+"""For a push, and for all that a thread does that lends itself, but for what the driver does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +177,8 @@ class Job:
     @property
     def dependencies(self) -> tuple[Fence, ...]:
         """What it still has to look at, besides the one it waits for now."""
-        return self._dependencies.left() if self._dependencies is not None else ()
+        dependencies = self._dependencies
+        return dependencies.left() if dependencies is not None else ()
 
     # -- making
 
@@ -233,28 +239,38 @@ class Job:
         Raises:
             InvalidArgument: it is not armed.
             Busy: it was pushed before, or an exception ended its entity's ``with`` block and killed it.
+            RecursionError: the stack has no room; nothing was done.
 
         Source: ``drm_sched_entity_push_job``.
         """
         if task.preempt is not None:
             task.preempt()
+        isinstance(self, _ROOM)
         entity = self.entity
+        stamp = next_stamp()
         stopped = first = False
-        with guard:
-            armed = self._state is ARMED
-            if armed:
-                self._state = QUEUED
-                stamp = self._stamp = next_stamp()
-                stopped = entity.stopped
-                first = not stopped and entity._queue[0] is self
-                if first:
-                    entity._join_run_queue(stamp)
+        try:
+            with guard:
+                armed = self._state is ARMED
+                if armed:
+                    self._stamp = stamp
+                    stopped = entity.stopped
+                    first = not stopped and entity._queue[0] is self
+                    if first:
+                        entity._join_run_queue(self)
+                    else:
+                        self._state = QUEUED
+            if first:
+                self._worker.post.ring()
+            elif stopped:
+                entity._kill_queued(QUEUED)
+        except BaseException:  # Ctrl-C: perhaps it is pushed, and nobody knows
+            if entity.stopped:
+                entity._kill_queued(QUEUED)
+            self._worker.post.ring()
+            raise
         if not armed:
             raise self._unpushable("push")
-        if first:
-            self._worker.post.ring()
-        elif stopped:
-            entity._kill_queued(QUEUED)
 
     def push_and_wait(self, *, interruptible: bool = False) -> None:
         """Leave it to the scheduler and wait until it is done; what came of it is in ``finished``.
@@ -275,9 +291,12 @@ class Job:
             Busy: it was pushed before, or killed.
             Interrupted: ``interruptible``, and the task was interrupted.
             LockdepError: under the validator, where this thread must not wait for it. It is pushed.
+            Exception: what a dependency's ``poll`` raises. It is pushed.
+            RecursionError: the stack has no room; nothing was done.
         """
         if self._state is not ARMED:
             raise self._unpushable("push_and_wait")
+        isinstance(self, _ROOM)  # RecursionError, if any, is raised here rather than on the way
         worker = self._worker
         if worker.post.holder:
             worker.refuse("push_and_wait")
@@ -303,10 +322,12 @@ class Job:
 
     # -- on the way
 
+    @repeatable
     def _hardware_done(self, fence: Fence) -> None:
         """Callback of the hardware's fence."""
         self._worker.end(self, fence.error)
 
+    @repeatable
     def _dependency_signalled(self, _fence: Fence) -> None:
         """Callback of a dependency. The worker looks at the others."""
         self._worker.look_again(self)

@@ -49,8 +49,9 @@ def _take_alone(worker: Worker, job: Job) -> bool:
     """Push it and take it out at once, unless anything keeps it waiting."""
     entity = job.entity
     queue = entity._queue
-    if not job._ready and worker.prepare is None and job._dependencies is not None:
-        job._ready = job._dependencies.all_signalled()
+    waits_for = job._dependencies
+    if waits_for is not None and worker.prepare is None and waits_for.all_signalled():
+        job._dependencies, job._ready = None, True
     stamp = next_stamp()
     now = 0 if worker.watchdog is None else task.now()
     with guard:
@@ -89,9 +90,8 @@ def _break_off(worker: Worker, job: Job) -> None:
                 _end_handling(worker, job)
         finally:
             worker.handling = None
-            for lock in (worker.run_lock, worker.free_lock):
-                if lock.held_here:
-                    lock.unlock()
+            worker.run_lock.let_go()
+            worker.free_lock.let_go()
             worker.post.leave()
     worker.post.ring()
     if job._state is ARMED:

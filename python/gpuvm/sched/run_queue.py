@@ -56,12 +56,11 @@ class RunQueue:
         self.entities: dict[int, Entity] = {}
         """Those that take part, by their keys."""
 
-    def add(self, entity: Entity, priority: Priority, stamp: int) -> int:
-        """Let it take part, and return its key; ``stamp`` is when its first job was pushed."""
+    def make_key(self, priority: Priority, stamp: int) -> int:
+        """A key for ``entities``, stale as yet; ``stamp`` is when the entity's first job was pushed."""
         if not self._fifo:
             stamp = self._turns = self._turns + 1
         key = priority << STAMP_BITS | stamp
-        self.entities[key] = entity
         heappush(self._keys, key)
         return key
 

@@ -115,7 +115,11 @@ class Scheduler:
         self._worker = Worker(backend, name, credit_limit, policy, in_order)
         if timeout is not None:
             duration = int(timeout * task.NSEC_PER_SEC)
-            self._worker.watchdog = Watchdog(self._worker, backend, name, duration)
+            try:
+                self._worker.watchdog = Watchdog(self._worker, backend, name, duration)
+            except BaseException:  # there is no thread for it
+                self._worker.dismiss()
+                raise
 
     # -- looking
 

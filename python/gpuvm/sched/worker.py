@@ -179,6 +179,12 @@ class Worker:
         with self.free_lock:
             pass
 
+    def dismiss(self) -> None:
+        """End the thread, which has nothing to do yet."""
+        self.closing = True
+        self.post.ring()
+        self.join()
+
     def join(self) -> None:
         """Sleep until the thread has ended."""
         self._thread.join()
@@ -247,7 +253,7 @@ class Worker:
             entity._leave_run_queue()
             self.take_out(job, now)
             if queue and queue[0]._state is QUEUED:
-                entity._join_run_queue(queue[0]._stamp)
+                entity._join_run_queue(queue[0])
         if self.watchdog is not None:
             self.watchdog.wind_up()
         return job
@@ -337,7 +343,7 @@ class Worker:
             if job._state is QUEUED and nothing_left:
                 job._ready = True
                 if not (job.entity._turns or job.entity.stopped):
-                    job.entity._join_run_queue(job._stamp)
+                    job.entity._join_run_queue(job)
         if nothing_left and not queued:
             if job._state is KILLED:
                 try:

@@ -1,0 +1,110 @@
+"""Exec jobs: pushes that a channel executes in their turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from gpuvm.errors import InvalidArgument, NoDevice
+from gpuvm.exec import Exec
+from gpuvm.nouveau.submit import LOCKING, find_out_syncs, signal_out_syncs, wait_for_in_syncs
+from gpuvm.nouveau.sync import Sync
+from gpuvm.nouveau.uapi.requests import Push
+from gpuvm.sched import Job, SchedulerBackend, TimeoutStatus
+from gpuvm.sync.fence import Fence
+from gpuvm.sync.resv import Usage
+from gpuvm.sync.syncobj_table import SyncObjTable
+
+if TYPE_CHECKING:
+    from gpuvm.nouveau.channel import Channel
+    from gpuvm.nouveau.vm import Uvmm
+
+PUSH_MAX_LENGTH: Final = 0x7FFFFF
+"""Bytes of one push: 23 bits, as the entry of the hardware's ring has them (``NV50_DMA_PUSH_MAX_LENGTH``)."""
+
+
+class ExecJob(Job):
+    """The pushes of one EXEC (``struct nouveau_exec_job``)."""
+
+    __slots__ = ("pushes",)
+
+    def __init__(self, channel: Channel, pushes: Sequence[Push]) -> None:
+        super().__init__(channel.entity, len(pushes) + 1)
+        self.pushes: Final = pushes
+
+
+class ExecBackend(SchedulerBackend[ExecJob]):
+    """What a channel's scheduler calls."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def run_job(self, job: ExecJob) -> Fence | None:
+        """Give the pushes to the ring; without any, and with nothing on the ring, it is done.
+
+        Raises:
+            NoDevice: the channel was killed.
+
+        Source: ``nouveau_exec_job_run``.
+        """
+        channel = self._channel
+        if channel.killed:
+            raise NoDevice(f"{channel!r} was killed; nothing more is executed")
+        return channel.ring.emit(job.pushes) if job.pushes or channel.ring else None
+
+    def timedout_job(self, job: ExecJob) -> TimeoutStatus:
+        """Kill the channel: its ring signals what it has, with ``ENODEV`` (``nouveau_exec_job_timeout``)."""
+        self._channel.kill()
+        return TimeoutStatus.RESET
+
+
+def submit_exec(
+    vm: Uvmm,
+    syncobjs: SyncObjTable,
+    channel: Channel,
+    pushes: Sequence[Push],
+    waits: Sequence[Sync],
+    signals: Sequence[Sync],
+) -> None:
+    """Have ``channel`` execute ``pushes`` when ``waits`` are signalled; then signal ``signals``.
+
+    All that is mapped is brought where the GPU can reach it, and stays there until the job is done.
+
+    Locking: nothing held; takes the VM's lock and the reservations of all that is mapped.
+
+    Raises:
+        InvalidArgument: a push is too long.
+        NotFound: the channel was freed meanwhile; or as the syncs'.
+        GpuvmError: as ``wait_for_in_syncs``, then as ``find_out_syncs``.
+        OutOfMemory, NoSpace: what is mapped does not fit all at once.
+        Interrupted: the task was, while it waited.
+
+        Nothing is executed then, and nothing will be signalled.
+
+    Source: ``nouveau_exec_job_init``, ``nouveau_exec_job_submit``.
+    """
+    for push in pushes:
+        if not 0 <= push.va_len <= PUSH_MAX_LENGTH:
+            raise InvalidArgument(
+                f"EXEC: a push of {push.va_len:#x} bytes; {PUSH_MAX_LENGTH:#x} at most, so split it",
+                push.va_len,
+                PUSH_MAX_LENGTH,
+            )
+    job = ExecJob(channel, pushes)
+    wait_for_in_syncs(job, syncobjs, waits)
+    out_syncs = find_out_syncs(syncobjs, signals)
+    vm.lock.lock(interruptible=True)
+    try:
+        with Exec(LOCKING) as exec:
+            for attempt in exec.until_all_locked():
+                with attempt:
+                    vm.prepare_vm(exec, 1)
+                    vm.prepare_objects(exec, 1)
+                    vm.validate(exec)
+            job.arm()
+            fence = job.finished
+            vm.resv_add_fence(exec, fence, Usage.WRITE, Usage.WRITE)
+            signal_out_syncs(out_syncs, fence)
+        job.push()
+    finally:
+        vm.lock.unlock()
