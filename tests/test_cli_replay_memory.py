@@ -202,11 +202,11 @@ def test_the_summary_does_without_page_tables_for_lack_of_memory(
 ) -> None:
     path = write_trace(tmp_path, vm_init(), gem_new(1), call("exec"), bind(op("map", 0, PAGE, 1)))
     with faults.count_allocations() as allocations:
-        assert main(["replay", path]) == 0
+        assert main(["replay", path, "--no-driver"]) == 0
     assert "page tables" in capsys.readouterr().out
     for number in range(len(allocations)):
         with faults.refuse_allocation(number):
-            assert main(["replay", path]) == 0
+            assert main(["replay", path, "--no-driver"]) == 0
         captured = capsys.readouterr()
         assert rows_of(captured.out, 20)["requests"] == ["1"]
         assert "page tables" not in captured.out

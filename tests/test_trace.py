@@ -106,7 +106,7 @@ def test_push_buffers(tmp_path: Path) -> None:
     pushes = [{"va": 0x1000, "va_len": 48, "flags": 1}, {"va": 1 << 40, "va_len": 0}]
     told, untold = records(write_trace(tmp_path, call("exec", pushes=pushes), call("exec", channel=1)))
     assert isinstance(told, Submission)
-    assert told.pushes == ((0x1000, 48), (1 << 40, 0))
+    assert told.pushes == ((0x1000, 48, 1), (1 << 40, 0, 0))
     assert isinstance(untold, Submission)
     assert untold.pushes == ()
 

@@ -26,7 +26,7 @@ _BLOCK = re.compile(r"^```(console|pycon|python)\n(.*?)^```$", re.MULTILINE | re
 _MARK = "--- end of one command ---"
 # What `make test` hands down, and `make run` below should not take for its own.
 _OF_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
-_CLOCK = re.compile(r"^(time per request).*$", re.MULTILINE)
+_CLOCK = re.compile(r"^(time per request|wall time in the driver|bind ops per second).*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ EXIT_OK = 0
 EXIT_REFUSED = 1
 EXIT_INPUT = 2
 EXIT_CODES = """\
-exit codes: 0 done; 1 refused by the manager, or a result could not be written; 2 wrong usage or
-an input file that cannot be used (one line on stderr: FILE:LINE:COLUMN: what); 130 interrupted;
-141 the reader of standard output went away. Results go to stdout, progress and problems to stderr.
-Colours only on a terminal, never with NO_COLOR set."""
+exit codes: 0 done; 1 refused by the manager, another result of the driver than recorded, or a result
+could not be written; 2 wrong usage or an input file that cannot be used (one line on stderr:
+FILE:LINE:COLUMN: what); 130 interrupted; 141 the reader of standard output went away. Results go to
+stdout, progress and problems to stderr. Colours only on a terminal, never with NO_COLOR set."""
 
 MERGE_NAMES = {merge.name.lower().replace("_", "-"): merge for merge in Merge}
 

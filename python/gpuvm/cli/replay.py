@@ -30,39 +30,50 @@ from gpuvm.trace.errors import ReplayError, TraceError
 from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.replay import Client, Replay, with_space
 from gpuvm.trace.requests import ARGUMENTS
-from gpuvm.trace.schema import Record
+from gpuvm.trace.schema import Record, Submission, VmBind
 from gpuvm.trace.snapshot import look_ahead
 from gpuvm.trace.source import Source, upto, watched
 
 if TYPE_CHECKING:
+    from gpuvm.trace.driver_client import DriverClient
     from gpuvm.trace.table_counts import TableCounts
 
 _DESCRIPTION = """\
-Replay a recorded trace (JSON Lines, plain or gzipped): each client gets its own address space of
-47 bits; plain maps and unmaps go to the manager, sparse ones make and drop sparse regions as nouveau
-does. Calls that failed when recorded are skipped and counted.
+Replay a recorded trace (JSON Lines, plain or gzipped), each client in an address space of its own.
+
+Through the driver, every recorded call is made again, those that had failed too, and must have the result
+that it had. Each that has not is told with its line, and the exit code is 1. Which numbers new handles and
+channels get is no result. What the CPU wrote was not recorded: push buffers are zeros. A trace that has
+execs, channels, sync objects, or binds that wait or signal goes through the driver by itself.
+
+Without the driver plain maps and unmaps go to the manager, sparse ones make and drop sparse regions as
+nouveau does. Calls that failed when recorded are skipped and counted. The binds are made in page tables
+too, in real memory with room for everything.
 
 Requests are plain maps and all unmaps; the ops are what the manager emitted for them. The time per
-request is the time inside the bulk bind calls, by the wall clock. A split is a remap that left two
-pieces; fragmentation is 1 - largest hole / all free bytes.
+request is the time inside the bind calls, by the wall clock. A split is a remap that left two pieces;
+fragmentation is 1 - largest hole / all free bytes. Of page tables it is told how many there were, entries
+that were written and cleared, and how many more are cleared if keep is ignored.
 
-The binds are made in page tables too, in real memory with room for everything: how many tables there
-were, entries that were written and cleared, and how many more are cleared if keep is ignored.
-
-With --vram the trace is replayed in that much VRAM instead, and policies of eviction are compared. A
-trace does not tell what the GPU touched. So a use is what the kernel sees: a vm_bind that maps an object,
-an exec that has a push buffer in it. It is brought to VRAM then, if the trace allows it there and it is
+With --vram there is that much VRAM and no driver, and policies of eviction are compared. A trace does not
+tell what the GPU touched. So a use is what the kernel sees: a vm_bind that maps an object, an exec that has
+a push buffer in it. It is brought to VRAM then, if the trace allows it there and it is
 not larger than VRAM; others are evicted to GART. A hit found it in place. Where a call's own objects leave
 no room it is used from GART. What is evicted has to wait for the client's latest call: a stall.
 Bytes moved are sizes of objects, for what they hold is not recorded."""
 
 
 def add_parser(verbs: Verbs) -> None:
-    """``gpuvm replay FILE [--client N] [--until LINE] [--vram SIZE] [--gart SIZE] [--policy P] [--json]``."""
+    """``gpuvm replay FILE`` and its options."""
     parser = add_verb(verbs, "replay", "replay a recorded trace and summarise it", _DESCRIPTION)
     parser.add_argument("file", metavar="FILE", help="the trace; - is stdin")
     add_client(parser, "replay this client alone")
     add_until(parser)
+    parser.add_argument(
+        "--driver",
+        action=argparse.BooleanOptionalAction,
+        help="whether to go through the driver (if not given: if the trace has calls that need it)",
+    )
     parser.add_argument("--vram", type=memory_size, metavar="SIZE", help="this much VRAM: 64M, 1G, bytes")
     parser.add_argument("--gart", type=memory_size, metavar="SIZE", help="with --vram: GART (default 64G)")
     parser.add_argument(
@@ -76,16 +87,24 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Replay the file, print the table or the JSON; exit code 1 when a policy did not come to the end."""
+    """Replay the file, print the table or the JSON.
+
+    The exit code is 1 when a policy did not come to the end, or the driver gave another result than recorded.
+    """
     if arguments.vram is None and (arguments.gart or arguments.policy):
         arguments.parser.error(f"--{'gart' if arguments.gart else 'policy'} needs --vram SIZE")
-    records: list[Record] = []
-    with Source(arguments.file) as source, Progress(f"replay {source.name}", source.size) as progress:
-        replay = Replay(source.name, client=arguments.client)
+    if arguments.vram is not None and arguments.driver:
+        arguments.parser.error("--driver has room for everything, and --vram has not: leave one of them out")
+    with Source(arguments.file) as source, Progress(f"read {source.name}", source.size) as progress:
         lines = upto(source.name, watched(source, progress.update), arguments.until)
-        replay.run(_noted(read_records(source.name, _of_trace(source.name, lines)), records))
-        clients = with_space(replay.clients, source.name, arguments.client)
-    title = f"{source.name}, lines 1-{replay.line}"
+        records = list(read_records(source.name, _of_trace(source.name, lines)))
+    title = f"{source.name}, lines 1-{records[-1].line}"
+    driver = any(map(_needs_driver, records)) if arguments.driver is None else arguments.driver
+    if driver and arguments.vram is None:
+        return _through_driver(arguments, source.name, title, records)
+    replay = Replay(source.name, client=arguments.client)
+    replay.run(each_record(f"replay {source.name}", records))
+    clients = with_space(replay.clients, source.name, arguments.client)
     if arguments.vram is not None:
         return _compare(arguments, source.name, title, records)
     if arguments.json:
@@ -98,6 +117,16 @@ def run(arguments: argparse.Namespace) -> int:
     table = replay_table(title, shown, without_space, page_tables, colour=coloured(sys.stdout))
     sys.stdout.write(table)
     return EXIT_OK
+
+
+def _needs_driver(record: Record) -> bool:
+    match record:
+        case VmBind():
+            return bool(record.waits or record.signals)
+        case Submission():
+            return True
+        case _:
+            return record.call.startswith(("channel_", "syncobj_"))
 
 
 def _of_trace(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -117,13 +146,26 @@ def _of_trace(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int
     return lines
 
 
-def _noted(records: Iterable[Record], into: list[Record]) -> Iterator[Record]:
-    for record in records:
-        into.append(record)
-        yield record
-
-
 # What follows needs NumPy, whose import takes longer than the other verbs.
+
+
+def _through_driver(arguments: argparse.Namespace, name: str, title: str, records: Sequence[Record]) -> int:
+    from gpuvm.report.driver import driver_json, driver_table
+    from gpuvm.trace.driver_replay import DriverReplay
+
+    only = arguments.client
+    with DriverReplay(name, records, client=only) as replay:
+        replay.run(each_record(f"driver: {name}", records)).check()
+        clients = with_space(replay.clients, name, only)
+        if arguments.json:
+            document = {
+                "clients": {str(number): _client_json(client) for number, client in clients.items()},
+                "driver": driver_json(replay),
+            }
+            print(json.dumps(document, separators=(",", ":")))
+        else:
+            sys.stdout.write(driver_table(title, name, replay, colour=coloured(sys.stdout)))
+        return EXIT_REFUSED if replay.differences else EXIT_OK
 
 
 def _page_tables(name: str, records: Sequence[Record], client: int | None) -> dict[int, TableCounts]:
@@ -159,5 +201,5 @@ def _compare(arguments: argparse.Namespace, name: str, title: str, records: Sequ
     return EXIT_OK if all(one.refused is None for one in results) else EXIT_REFUSED
 
 
-def _client_json(client: Client) -> dict[str, object]:
+def _client_json(client: Client | DriverClient) -> dict[str, object]:
     return {"requests": client.requests, "ops": client.ops, "mappings": client.mappings()}

@@ -11,11 +11,12 @@ import sys
 from gpuvm.cli.destination import check_destination, write_text
 from gpuvm.cli.options import EXIT_OK, Verbs, add_client, add_until, add_verb, note
 from gpuvm.cli.progress import Progress
-from gpuvm.report.gpuvas import gpuvas_lines, space_document
+from gpuvm.report.gpuvas import space_document
 from gpuvm.report.picture import picture
 from gpuvm.trace.snapshot import Snapshot, object_number, take_snapshot
 from gpuvm.trace.source import Source, upto, watched
 from gpuvm.va import GpuvaManager
+from gpuvm.va.gpuvas import gpuvas_lines
 
 _DESCRIPTION = """\
 Draw an address space, as it is after a line of a trace or of a request file.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gpuvm.report.columns import bold, side_by_side
 from gpuvm.report.sizes import size_text
-from gpuvm.trace.replay import Client
+from gpuvm.va import GpuvaManager
 
 if TYPE_CHECKING:
     from gpuvm.trace.table_counts import TableCounts
@@ -15,12 +15,31 @@ if TYPE_CHECKING:
 _COLUMNS_A_BLOCK = 5
 
 
+class ReplayedClient(Protocol):
+    """What the table tells of a client, however it was replayed; see `gpuvm.trace.replay.Client`."""
+
+    number: int
+    requests: int
+    sparse_maps: int
+    failed_calls: int
+    bind_ns: int
+
+    @property
+    def vm(self) -> GpuvaManager | None:
+        """The space."""
+
+    @property
+    def ops(self) -> Mapping[str, int]:
+        """What was emitted for the requests, by kind."""
+
+
 def replay_table(
     title: str,
-    clients: Sequence[Client],
+    clients: Sequence[ReplayedClient],
     without_space: int,
     page_tables: Mapping[int, TableCounts],
     *,
+    failed: str = "skipped, had failed",
     colour: bool = False,
 ) -> str:
     """One column a client, a few clients side by side, one row a number.
@@ -30,6 +49,7 @@ def replay_table(
         clients: those with a space.
         without_space: how many opens of the device never made one.
         page_tables: what became of the clients' page tables, by number; or of none.
+        failed: label of the vm_init and vm_bind calls that had failed when recorded.
         colour: bold headings, by ANSI escapes.
     """
     parts = [bold(title, colour)]
@@ -37,7 +57,7 @@ def replay_table(
         parts.append("no client made an address space")
     for first in range(0, len(clients), _COLUMNS_A_BLOCK):
         block = clients[first : first + _COLUMNS_A_BLOCK]
-        columns = [_column(client) | _table_rows(page_tables.get(client.number)) for client in block]
+        columns = [_column(client, failed) | _table_rows(page_tables.get(client.number)) for client in block]
         heads = [f"client {client.number}" for client in block]
         parts += ["", *side_by_side(heads, columns, colour=colour)]
     if without_space:
@@ -62,14 +82,14 @@ def _table_rows(counts: TableCounts | None) -> dict[str, str]:
     }
 
 
-def _column(client: Client) -> dict[str, str]:
+def _column(client: ReplayedClient, failed: str) -> dict[str, str]:
     assert client.vm is not None
     stats = client.vm.statistics()
     nanoseconds = client.bind_ns / client.requests if client.requests else None
     return {
         "requests": f"{client.requests:,}",
         "sparse maps": f"{client.sparse_maps:,}",
-        "skipped, had failed": f"{client.failed_calls:,}",
+        failed: f"{client.failed_calls:,}",
         "ops: map": f"{client.ops['map']:,}",
         "ops: remap": f"{client.ops['remap']:,}",
         "ops: unmap": f"{client.ops['unmap']:,}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import perf_counter_ns
+from typing import Protocol, TypeVar
 
 from gpuvm.errors import GpuvmError
 from gpuvm.trace.errors import ReplayError, TraceError
@@ -32,6 +33,14 @@ SPACE_RANGE = 1 << 47
 
 # Values of the ``op`` field of gpuvm.BIND_OP.
 _OP_KINDS = ("map", "remap", "unmap", "prefetch")
+
+
+class _MayHaveSpace(Protocol):
+    @property
+    def vm(self) -> GpuvaManager | None: ...
+
+
+_Client = TypeVar("_Client", bound=_MayHaveSpace)
 
 
 class GemHandle:
@@ -201,7 +210,7 @@ def describe_op(op: BindOp) -> str:
     return f"unmap{sparse} {where}"
 
 
-def with_space(clients: dict[int, Client], name: str, only: int | None = None) -> dict[int, Client]:
+def with_space(clients: dict[int, _Client], name: str, only: int | None = None) -> dict[int, _Client]:
     """The clients that have a space, by number; ``only`` that one, where given.
 
     Raises:

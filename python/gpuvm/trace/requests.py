@@ -25,8 +25,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gpuvm.trace.call_fields import U64_MAX
 from gpuvm.trace.errors import TraceError
-from gpuvm.trace.jsonl import U64_MAX, load_json
+from gpuvm.trace.jsonl import load_json
 from gpuvm.trace.position import column_of
 
 ARGUMENTS = {
