@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import report, targets
 from bench.contenders import REGISTRY, available, contender_class
+from bench.driver import cases as driver
 from bench.locking import cases as locking
 from bench.machine import Machine, machine
 from bench.measure import Result, measure
@@ -27,7 +28,8 @@ from bench.selfcheck import Disagreement, self_check
 MAPPINGS = "mappings"
 LOCKING = "locking"
 PAGING = "paging"
-PARTS = (MAPPINGS, LOCKING, PAGING)
+DRIVER = "driver"
+PARTS = (MAPPINGS, LOCKING, PAGING, DRIVER)
 
 SIZES = (1_000, 100_000, 1_000_000)
 QUICK_SIZES = (1_000, 20_000)
@@ -142,6 +144,8 @@ def main(argv: list[str] | None = None) -> int:
             parts[LOCKING] = _sampled(locking.TABLES, "fences, turns and jobs", args, repeats, on)
         if args.part in (None, PAGING):
             parts[PAGING] = _sampled(paging.TABLES, "entries, pages and blocks", args, repeats, on)
+        if args.part in (None, DRIVER):
+            parts[DRIVER] = _sampled(driver.tables(), "operations, jobs and KiB", args, repeats, on)
     except Disagreement as problem:
         print(f"no numbers: the contenders do not do the same work: {problem}", file=sys.stderr)
         return 1

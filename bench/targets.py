@@ -52,6 +52,12 @@ FILL_RATIO = 2
 FILL_NS = 1e9 / 300e6
 COPY_RATIO = 1 / 0.9
 
+# A sync VM_BIND of one operation, and an operation of one of 256. A copy by the copy engine, from EXEC to the
+# end of the wait, against memcpy: 80 per cent of its speed.
+BIND_NS = 20_000
+BIND_OP_NS = 1_500
+ENGINE_COPY_RATIO = 1 / 0.8
+
 
 def target(size: int, case: str) -> float | None:
     """The limit in ns, if one was set."""

@@ -23,6 +23,9 @@ class Contender(ABC):
     def jobs(self, units: int) -> list[Job]:
         """What each thread has to run so that `units` are done by all of them together."""
 
+    def settle(self) -> None:  # noqa: B027 (most have done everything by then)
+        """Wait for what the jobs have left under way, after the clock has stopped."""
+
     @abstractmethod
     def check(self) -> int:
         """After the jobs have run: how many things were found done. Raises `Disagreement` if any was not."""

@@ -91,7 +91,9 @@ def run_once(contender: Contender, units: int, clock: Callable[[], int]) -> floa
             return _in_threads(jobs) / units
         begin = clock()
         jobs[0]()
-        return (clock() - begin) / units
+        time = (clock() - begin) / units
+        contender.settle()
+        return time
 
 
 def _measure_case(table: Table, case: Case, *, repeats: int, share: int) -> list[Result]:

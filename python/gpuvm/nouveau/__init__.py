@@ -4,7 +4,7 @@ The driver:
 
 - ``device``, ``client``, ``gem``, ``open_file``: what is opened, and the calls
 - ``channels``, ``channel``, ``ring``, ``exec_job``: EXEC, from the call to the engines
-- ``vm_init``, ``bind_queue``, ``bind_job``, ``cleanup``: VM_INIT and VM_BIND, to the page table and the cleanup
+- ``vm_init``, ``bind_queue``, ``bind_job``, ``cleanup``: VM_INIT; VM_BIND, up to its cleanup
 - ``submit``, ``sync``: what both wait for and signal
 - ``chipset``, ``getparam``: what the device says of itself
 - ``fault``, ``history``, ``fdinfo``, ``gpuvas``: what it tells of its clients
