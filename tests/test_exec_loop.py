@@ -182,6 +182,11 @@ class TestLeavingTheLoop:
 
 
 class TestWrongUse:
+    @pytest.mark.parametrize("flags", ["1", 1.5])
+    def test_flags_that_are_none(self, flags: object) -> None:
+        with pytest.raises(ValueError, match="not a valid ExecFlags"):
+            Exec(flags)  # type: ignore[arg-type]
+
     def test_loop_outside_of_the_block(self) -> None:
         with pytest.raises(InvalidArgument, match="until_all_locked: use it within its `with` block"):
             next(Exec().until_all_locked())

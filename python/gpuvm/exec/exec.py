@@ -85,8 +85,8 @@ class Exec:
     )
 
     def __init__(self, flags: ExecFlags = ExecFlags(0)) -> None:  # noqa: B008 (immutable)
-        bits = int(flags)  # flags themselves take longer to look at than all the rest
-        self.flags = flags if flags.__class__ is ExecFlags else ExecFlags(bits)
+        self.flags = flags if flags.__class__ is ExecFlags else ExecFlags(flags)
+        bits = int(self.flags)  # flags themselves take longer to look at than all the rest
         self._interruptible = bits & _INTERRUPTIBLE_WAIT != 0
         self._ignore_duplicates = bits & _IGNORE_DUPLICATES != 0
         self._ticket: AcquireContext | None = None
