@@ -147,6 +147,13 @@ class TestRegionsBeingDropped:
         assert not s.waits
         s.program.bind_async(unmap_op(START, PAGE), map_op(END, PAGE, s.one.handle))
         assert not s.waits
+        there = map_op(START, PAGE, s.one.handle)
+        for code, bad in (
+            (errno.EINVAL, there._replace(op=9)),
+            (errno.ENOENT, there._replace(handle=77)),
+            (errno.EINVAL, unmap_op(1, PAGE)),
+        ):
+            assert calls.vm_bind([there, bad]) == -code  # found before anybody waits
         s.held.let_go()
 
     @staticmethod
