@@ -1,4 +1,4 @@
-"""Allocations that fail on demand, wherever the driver makes them."""
+"""Allocations that fail on demand, wherever the driver or its spaces make them."""
 
 from __future__ import annotations
 

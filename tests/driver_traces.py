@@ -9,7 +9,7 @@ from gpuvm.trace.driver_client import DriverClient
 from gpuvm.trace.driver_replay import DriverReplay
 from gpuvm.trace.schema import Record
 from memory_traces import records_of
-from tracefile import Call, call
+from tracefile import PAGE, Call, bind, call, gem_new, op, vm_init
 
 PATIENCE = 0.02
 """Seconds, for what cannot come."""
@@ -66,3 +66,7 @@ def binary(handle: int) -> Call:
 
 def point(handle: int, value: int) -> Call:
     return {"type": "timeline", "handle": handle, "value": value}
+
+
+READY = (vm_init(), gem_new(1), bind(op("map", 0, 16 * PAGE, 1)), channel_alloc(1))
+"""A client with an address space, an object in it, and a channel."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from random import Random
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 
 from gpuvm.mem import Aperture, Domain
 from gpuvm.mmu.access import AddressSpace
@@ -116,6 +118,22 @@ def engine_world(classes: Classes = TURING) -> Iterator[EngineWorld]:
     made = EngineWorld(classes)
     yield made
     made.close()
+
+
+def shared_world(classes: Classes = TURING) -> tuple[Callable[[], EngineWorld], object]:
+    """For a module whose tests use one world: what gives it, and the fixture that takes it down."""
+
+    @cache
+    def world() -> EngineWorld:
+        return EngineWorld(classes)
+
+    @pytest.fixture(scope="module", autouse=True)
+    def end() -> Iterator[None]:
+        yield
+        world().close()
+        world.cache_clear()
+
+    return world, end
 
 
 class Layout(NamedTuple):

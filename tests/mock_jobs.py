@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gpuvm.sched import Entity, Policy, Scheduler
+from gpuvm.sched import Entity, Job, Policy, Scheduler
 from gpuvm.sync.fence import Fence
 from gpuvm.testing import Interleaving
 from gpuvm.testing.mock_device import MockDevice, MockJob
@@ -29,6 +29,15 @@ def push(
         job.add_dependency(fence)
     job.arm()
     job.push()
+    return job
+
+
+def armed(entity: Entity, *after: Fence) -> Job:
+    """A job of any backend, that nobody has pushed yet."""
+    job = Job(entity)
+    for fence in after:
+        job.add_dependency(fence)
+    job.arm()
     return job
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -31,7 +31,7 @@ from gpuvm.nouveau.sync import Sync
 from gpuvm.nouveau.uapi.requests import VmBindOp
 from gpuvm.sync import task
 from gpuvm.testing import Interleaving
-from interleaved import pause, sleep_until
+from interleaved import in_orders, pause, sleep_until
 from suite import scaled
 from uvmm_world import uvma
 
@@ -76,14 +76,7 @@ def scene_of(seed: int) -> Iterator[Scene]:
         yield Scene(run, Program(device))
 
 
-def in_many_orders(scenario: Callable[[Scene], None]) -> Callable[[], None]:
-    def test() -> None:
-        for seed in SEEDS:
-            with scene_of(seed) as s:
-                scenario(s)
-
-    test.__doc__ = scenario.__doc__
-    return test
+in_many_orders = in_orders(scene_of, SEEDS)
 
 
 class TestRegionsBeingDropped:

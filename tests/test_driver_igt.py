@@ -33,25 +33,11 @@ from driver_world import (
 from gpuvm.errors import OutOfMemory
 from gpuvm.nouveau.sync import Sync
 from gpuvm.testing import Interleaving
+from igt_vectors import MUNMAP_STYLE
 from suite import FULL, scaled
 
 AT = 1 << 40
 """Where a level of every size begins."""
-VECTORS = {
-    "all": (4, 2, 0, 4),
-    "one-partial": (4, 1, 1, 3),
-    "either-side-partial": (4, 2, 1, 3),
-    "either-side-full": (4, 4, 1, 3),
-    "end": (4, 2, 0, 3),
-    "front": (4, 2, 1, 4),
-    "many-all": (32, 16, 0, 32),
-    "many-either-side-partial": (32, 16, 1, 31),
-    "many-either-side-full": (32, 32, 8, 24),
-    "many-end": (32, 4, 0, 26),
-    "many-front": (32, 4, 6, 32),
-    "hammer": (6, 2, 2, 4),
-}
-"""Units in the object, mappings of it of the same length, and the units that are unbound or bound over."""
 UNITS = {"4k": PAGE, "64k": BIG, "1m": HUGE // 2}
 
 
@@ -69,14 +55,19 @@ def check_units(program: Program, unit: int, shown: dict[int, tuple[Bo, int]]) -
     assert "".join(program.entry(AT + page)[0] for page in pages) == letters
 
 
-CASES = [(name, unit) for name in VECTORS for unit in UNITS if FULL or VECTORS[name][0] < 8 or unit != "1m"]
+CASES = [
+    (name, unit)
+    for name, (units, *_) in MUNMAP_STYLE.items()
+    for unit in UNITS
+    if FULL or units < 8 or unit != "1m"
+]
 
 
 @pytest.mark.parametrize("style", ["munmap", "mmap"])
 @pytest.mark.parametrize(("name", "unit_name"), CASES)
 def test_unbinding_and_binding_over(name: str, unit_name: str, style: str) -> None:
     """What is beside it stays, also after the object was moved, and can be bound again."""
-    units, mappings, start, end = VECTORS[name]
+    units, mappings, start, end = MUNMAP_STYLE[name]
     unit = UNITS[unit_name]
     length = units // mappings
     with program_of(vram=96 * MIB) as program:

@@ -36,6 +36,7 @@ from gpuvm.nouveau import (
     gem,
     open_file,
     ring,
+    worker_thread,
 )
 from gpuvm.nouveau.sync import Sync
 from gpuvm.sched import doorbell
@@ -45,7 +46,10 @@ from suite import scaled
 
 SEEDS = range(scaled(6, 150))
 AT, REGION = HUGE, (16 * HUGE, HUGE)
-MODULES = (bind_job, bind_queue, channel, channels, cleanup, client, doorbell, exec_job, gem, open_file, ring)
+MODULES = (
+    *(bind_job, bind_queue, channel, channels, cleanup, client, doorbell, exec_job, gem, open_file, ring),
+    worker_thread,
+)
 """Between whose lines threads change, besides in primitives."""
 
 

@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 
 from driver_traces import (
+    READY,
     binary,
     channel_alloc,
     differences,
@@ -27,9 +28,6 @@ from gpuvm.trace.call_fields import FIELDS
 from gpuvm.trace.driver_client import CALLS
 from gpuvm.trace.driver_replay import DriverReplay
 from gpuvm.trace.driver_syncobjs import CALLS as SYNCOBJ_CALLS
-from gpuvm.trace.jsonl import read_records
-from gpuvm.trace.schema import Record
-from gpuvm.trace.source import Source
 from tracefile import (
     EXAMPLES,
     PAGE,
@@ -42,16 +40,11 @@ from tracefile import (
     gem_close,
     gem_new,
     op,
+    records_in,
     vm_init,
 )
 
-READY = (vm_init(), gem_new(1), bind(op("map", 0, 16 * PAGE, 1)), channel_alloc(1))
 ENOENT, EBUSY, EINVAL, ENOSYS, ETIME = -2, -16, -22, -38, -62
-
-
-def records(path: Path) -> list[Record]:
-    with Source(str(path)) as source:
-        return list(read_records(source.name, source))
 
 
 # -- the recordings
@@ -59,7 +52,7 @@ def records(path: Path) -> list[Record]:
 
 @pytest.mark.parametrize("example", [SPARSE_BUFFER, VULKANINFO], ids=lambda path: path.name)
 def test_every_recorded_result_comes_again(example: Path) -> None:
-    trace = records(example)
+    trace = records_in(example)
     with replay_of(trace) as replay:
         assert replay.differences == []
         assert sum(counts.made for counts in replay.calls.values()) == len(trace)
@@ -71,7 +64,7 @@ def test_every_recorded_result_comes_again(example: Path) -> None:
 def test_the_kernels_numbers_for_the_streaming_trace() -> None:
     expected = json.loads((EXAMPLES / "nvk-tile-streaming.expected.json").read_text())
     lockdep.disable()  # for time: this is the one long trace, and the others are validated
-    trace = records(STREAMING)
+    trace = records_in(STREAMING)
     with DriverReplay("streaming", trace) as replay:
         for record in trace:
             replay.feed(record)

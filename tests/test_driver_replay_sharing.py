@@ -8,8 +8,8 @@ import pytest
 
 from driver_traces import (
     PATIENCE,
+    READY,
     binary,
-    channel_alloc,
     differences,
     execute,
     only,
@@ -22,7 +22,6 @@ from gpuvm.trace.numbering import NOBODY, Numbering
 from tracefile import PAGE, Call, bind, call, gem_close, gem_new, op, vm_init
 
 EBADF, EBUSY, ETIME = -9, -16, -62
-READY = (vm_init(), gem_new(1), bind(op("map", 0, 16 * PAGE, 1)), channel_alloc(1))
 
 
 def exported(handle: int, fd: int, client: int = 1) -> Call:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from gpuvm.nouveau.sync import Sync
 from gpuvm.sync import task
 from gpuvm.sync.fence import Fence
 from gpuvm.testing import Interleaving
-from interleaved import sleep_until
+from interleaved import in_orders, sleep_until
 from suite import scaled
 
 SECOND = task.NSEC_PER_SEC
@@ -74,14 +75,7 @@ def scene_of(seed: int = 0, **options: Any) -> Iterator[Scene]:
         yield Scene(run, program)
 
 
-def in_many_orders(scenario: Callable[[Scene], None]) -> Callable[[], None]:
-    def test() -> None:
-        for seed in range(scaled(3, 60)):
-            with scene_of(seed, timeout=LIMIT) as s:
-                scenario(s)
-
-    test.__doc__ = scenario.__doc__
-    return test
+in_many_orders = in_orders(partial(scene_of, timeout=LIMIT), range(scaled(3, 60)))
 
 
 class TestATimeout:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
 from typing import NamedTuple
 
 import pytest
@@ -22,6 +20,7 @@ from engine_world import (
     by_pitch,
     engine_world,
     in_blocks,
+    shared_world,
 )
 from gpuvm.mmu.translation import Access
 from gpuvm.nouveau.engine.classes import AMPERE
@@ -35,17 +34,7 @@ BLOCK_SIZE = {SRC: 0x728, DST: 0x70C}
 ORIGIN = {SRC: 0x744, DST: 0x74C}
 IS_PITCH = {SRC: SRC_PITCH, DST: DST_PITCH}
 
-
-@cache
-def world() -> EngineWorld:
-    return EngineWorld()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def end() -> Iterator[None]:
-    yield
-    world().close()
-    world.cache_clear()
+world, end = shared_world()
 
 
 class Lines(NamedTuple):

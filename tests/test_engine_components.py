@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine_world import MAPPED, SPARSE, A, EngineWorld, Layout, by_pitch, in_blocks
+from engine_world import MAPPED, SPARSE, A, Layout, by_pitch, in_blocks, shared_world
 from gpuvm._core import fail_allocation
 from gpuvm.errors import OutOfMemory
 from gpuvm.sync import lockdep
@@ -32,17 +30,7 @@ from uvmm_world import PAGE
 
 PLAIN = NON_PIPELINED | SRC_PITCH | DST_PITCH
 
-
-@cache
-def world() -> EngineWorld:
-    return EngineWorld()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def end() -> Iterator[None]:
-    yield
-    world().close()
-    world.cache_clear()
+world, end = shared_world()
 
 
 class Remap(NamedTuple):

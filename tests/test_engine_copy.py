@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
 from typing import NamedTuple
 
 import pytest
@@ -16,9 +14,9 @@ from engine_world import (
     MAPPED,
     SPARSE,
     A,
-    EngineWorld,
     by_pitch,
     engine_world,
+    shared_world,
 )
 from gpuvm.mmu import access as memory_access
 from gpuvm.mmu.translation import Access, FaultType
@@ -38,17 +36,7 @@ from uvmm_world import PAGE
 
 PLAIN = NON_PIPELINED | SRC_PITCH | DST_PITCH
 
-
-@cache
-def world() -> EngineWorld:
-    return EngineWorld()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def end() -> Iterator[None]:
-    yield
-    world().close()
-    world.cache_clear()
+world, end = shared_world()
 
 
 def setup(dst: int, src: int, pitches: tuple[int, int], length: int, lines: int) -> Push:

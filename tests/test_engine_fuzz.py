@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from functools import cache
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine_world import BEHIND, END, A, EngineWorld
+from engine_world import BEHIND, END, A, EngineWorld, shared_world
 from gpuvm.nouveau.engine import AMPERE, EngineFault, Processor, Stopped, copy_state
 from gpuvm.sync import task
 from gpuvm.testing import Interleaving
 from pushbuf import COMPUTE, COPY, INLINE, THREED, TWOD, Push, halves
 from suite import scaled
 
-
-@cache
-def world() -> EngineWorld:
-    return EngineWorld(AMPERE)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def end() -> Iterator[None]:
-    yield
-    world().close()
-    world.cache_clear()
+world, end = shared_world(AMPERE)
 
 
 @pytest.fixture(autouse=True)

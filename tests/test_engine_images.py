@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
 from itertools import product
 from typing import NamedTuple
 
 import pytest
 
-from engine_world import MAPPED, A, EngineWorld, Layout, by_pitch, in_blocks
+from engine_world import MAPPED, A, Layout, by_pitch, in_blocks, shared_world
 from gpuvm.nouveau.engine import AMPERE
 from pushbuf import (
     COPY,
@@ -24,17 +22,7 @@ from pushbuf import (
     halves,
 )
 
-
-@cache
-def world() -> EngineWorld:
-    return EngineWorld(AMPERE)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def end() -> Iterator[None]:
-    yield
-    world().close()
-    world.cache_clear()
+world, end = shared_world(AMPERE)
 
 
 def up(number: int, multiple: int) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from functools import cache
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine_world import PUSH, A, EngineWorld
+from engine_world import PUSH, A, shared_world
 from gpuvm.errors import InvalidArgument, PageFault
 from gpuvm.mem import Extent
 from gpuvm.mmu.access import AddressSpace
@@ -25,17 +23,7 @@ from pushbuf import COPY, REDUCTION, TIMESTAMP, UNSIGNED, WIDE, Push, execute, h
 from suite import scaled
 from table_memory import ArrayMemory
 
-
-@cache
-def world() -> EngineWorld:
-    return EngineWorld()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def end() -> Iterator[None]:
-    yield
-    world().close()
-    world.cache_clear()
+world, end = shared_world()
 
 
 def reduced(operation: int, value: int, payload: int, bits: int, signed: bool) -> int:

@@ -14,6 +14,7 @@ import pytest
 import gpuvm
 from arrays import SPARSE, bind_array, map_row, unmap_row
 from gpuvm import GpuVm, Merge, Regions
+from igt_vectors import MUNMAP_STYLE
 from scenes import OBJECTS, A, B, apply_map, mapped, scene, va
 from shapes import Va
 from snapshot import snapshot
@@ -23,22 +24,6 @@ MIB = 1 << 20
 HUGE = 2 * MIB
 BASE = 0x1A0000
 HANDLES = OBJECTS.handles()
-
-MUNMAP_STYLE = {
-    "all": (4, 2, 0, 4),
-    "one-partial": (4, 1, 1, 3),
-    "either-side-partial": (4, 2, 1, 3),
-    "either-side-full": (4, 4, 1, 3),
-    "end": (4, 2, 0, 3),
-    "front": (4, 2, 1, 4),
-    "many-all": (32, 16, 0, 32),
-    "many-either-side-partial": (32, 16, 1, 31),
-    "many-either-side-full": (32, 32, 8, 24),
-    "many-end": (32, 4, 0, 26),
-    "many-front": (32, 4, 6, 32),
-    "hammer": (6, 2, 2, 4),
-}
-"""Pages in the object, number of equal mappings, and the range of pages that is unbound or bound anew."""
 
 
 def pages(first: int, last: int, bo: int = A, offset: int | None = None) -> Va:

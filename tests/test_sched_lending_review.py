@@ -18,6 +18,7 @@ from gpuvm.sync.container import FenceArray, FenceChain
 from gpuvm.sync.fence import Fence
 from interleaved import pending_fence
 from interrupts import Interrupt
+from mock_jobs import armed
 
 PATIENCE = 20.0
 
@@ -59,14 +60,6 @@ class Hardware(SchedulerBackend[Job]):
 class Asking(Hardware):
     def prepare_job(self, job: Job) -> Fence | None:
         return None
-
-
-def armed(entity: Entity, *after: Fence) -> Job:
-    job = Job(entity)
-    for fence in after:
-        job.add_dependency(fence)
-    job.arm()
-    return job
 
 
 class Place:

@@ -16,6 +16,7 @@ from gpuvm.sync.fence import Fence
 from gpuvm.testing.mock_device import MockDevice, MockJob
 from interleaved import pending_fence
 from interrupts import Interrupt
+from mock_jobs import armed
 from suite import scaled
 
 PATIENCE = 60.0
@@ -46,12 +47,6 @@ class Hardware(SchedulerBackend[Job]):
 
     def free_job(self, job: Job) -> None:
         self.freed.append(job)
-
-
-def armed(entity: Entity) -> Job:
-    job = Job(entity)
-    job.arm()
-    return job
 
 
 def test_many_threads() -> None:

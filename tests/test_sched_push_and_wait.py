@@ -19,7 +19,7 @@ from gpuvm.sync.resv import Resv
 from gpuvm.testing import Interleaving
 from gpuvm.testing.mock_device import MockJob
 from interleaved import pending_fence
-from mock_jobs import MS, mock_setup
+from mock_jobs import MS, armed, mock_setup
 
 
 class Watched(SchedulerBackend[Job]):
@@ -63,14 +63,6 @@ def idle(backend: SchedulerBackend[Job]) -> Iterator[Idle]:
         yield Idle(run, scheduler, entity)
         run.run()
         scheduler.check()
-
-
-def armed(entity: Entity, *after: Fence) -> Job:
-    job = Job(entity)
-    for fence in after:
-        job.add_dependency(fence)
-    job.arm()
-    return job
 
 
 @pytest.fixture

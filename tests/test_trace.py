@@ -21,7 +21,6 @@ from gpuvm.trace.schema import (
     DOMAIN_VRAM,
     GemNew,
     Other,
-    Record,
     Submission,
     VmBind,
     VmInit,
@@ -38,6 +37,7 @@ from tracefile import (
     call,
     gem_new,
     op,
+    records_in,
     text_of,
     vm_init,
     write,
@@ -48,26 +48,21 @@ GOOD = text_of(vm_init())
 BIND = text_of(bind(op("map", 0, PAGE, 1)))
 
 
-def records(path: str) -> list[Record]:
-    with Source(path) as source:
-        return list(read_records(source.name, source))
-
-
 def test_records_carry_their_line(tmp_path: Path) -> None:
     path = write(tmp_path, f"\n{GOOD}  \n{BIND}")
-    assert [type(record) for record in records(path)] == [VmInit, VmBind]
-    assert [record.line for record in records(path)] == [2, 4]
+    assert [type(record) for record in records_in(path)] == [VmInit, VmBind]
+    assert [record.line for record in records_in(path)] == [2, 4]
 
 
 def test_plain_and_gzipped_give_the_same(tmp_path: Path) -> None:
     calls = [vm_init(), gem_new(1), bind(op("map", 0, PAGE, 1))]
     plain = write_trace(tmp_path, *calls)
     packed = write_trace(tmp_path, *calls, name="trace.gz")
-    assert records(plain) == records(packed)
+    assert records_in(plain) == records_in(packed)
 
 
 def test_gzip_is_told_by_its_first_bytes_not_by_its_name(tmp_path: Path) -> None:
-    assert len(records(write(tmp_path, gzip.compress(GOOD.encode()), "plain.jsonl"))) == 1
+    assert len(records_in(write(tmp_path, gzip.compress(GOOD.encode()), "plain.jsonl"))) == 1
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,21 +85,21 @@ def test_closed_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["channel_alloc", "syncobj_timeline_signal", "gem_info", "getparam"])
 def test_calls_that_leave_the_space_alone_are_skipped(tmp_path: Path, name: str) -> None:
-    (record,) = records(write(tmp_path, text_of(call(name, whatever=[1, {"a": None}]))))
+    (record,) = records_in(write(tmp_path, text_of(call(name, whatever=[1, {"a": None}]))))
     assert isinstance(record, Other)
     assert record.call == name
 
 
 def test_an_object_may_be_where_the_trace_says_or_in_both_places(tmp_path: Path) -> None:
     calls = gem_new(1, domain=0x24), gem_new(2, domain=DOMAIN_VRAM), gem_new(3)
-    made = records(write_trace(tmp_path, *calls))
+    made = records_in(write_trace(tmp_path, *calls))
     domains = [record.domain for record in made if isinstance(record, GemNew)]
     assert domains == [DOMAIN_GART | DOMAIN_NO_SHARE, DOMAIN_VRAM, DOMAIN_VRAM | DOMAIN_GART]
 
 
 def test_push_buffers(tmp_path: Path) -> None:
     pushes = [{"va": 0x1000, "va_len": 48, "flags": 1}, {"va": 1 << 40, "va_len": 0}]
-    told, untold = records(write_trace(tmp_path, call("exec", pushes=pushes), call("exec", channel=1)))
+    told, untold = records_in(write_trace(tmp_path, call("exec", pushes=pushes), call("exec", channel=1)))
     assert isinstance(told, Submission)
     assert told.pushes == ((0x1000, 48, 1), (1 << 40, 0, 0))
     assert isinstance(untold, Submission)
@@ -115,7 +110,7 @@ def test_push_buffers(tmp_path: Path) -> None:
 def test_examples_are_read_to_the_end(example: Path) -> None:
     data = example.read_bytes()
     lines = gzip.decompress(data) if example.suffix == ".gz" else data
-    assert len(records(str(example))) == lines.count(b"\n")
+    assert len(records_in(str(example))) == lines.count(b"\n")
 
 
 def without(field: str, of: Call) -> str:
@@ -169,7 +164,7 @@ def test_a_broken_line_is_named_with_its_column(tmp_path: Path, name: str) -> No
     content, line, column, message = BROKEN[name]
     path = write(tmp_path, content)
     with pytest.raises(TraceError) as caught:
-        records(path)
+        records_in(path)
     assert (caught.value.line, caught.value.column) == (line, column)
     assert message in caught.value.message
     assert "\n" not in str(caught.value)
@@ -218,7 +213,7 @@ def test_an_op_that_is_no_object() -> None:
 def test_truncated_gzip(tmp_path: Path) -> None:
     packed = gzip.compress((GOOD * 50).encode() + BIND.encode())
     with pytest.raises(TraceError, match="truncated") as caught:
-        records(write(tmp_path, packed[:-9]))
+        records_in(write(tmp_path, packed[:-9]))
     assert caught.value.line is not None
 
 
@@ -226,9 +221,9 @@ def test_damaged_gzip(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(GOOD.encode()))
     packed[-5] ^= 0xFF
     with pytest.raises(TraceError, match="damaged"):
-        records(write(tmp_path, bytes(packed)))
+        records_in(write(tmp_path, bytes(packed)))
     with pytest.raises(TraceError, match="damaged"):
-        records(write(tmp_path, b"\x1f\x8b" + bytes(20)))
+        records_in(write(tmp_path, b"\x1f\x8b" + bytes(20)))
 
 
 def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
@@ -245,7 +240,7 @@ def test_a_file_without_line_ends_does_not_fill_the_memory(
 ) -> None:
     monkeypatch.setattr(source_module, "LONGEST_LINE", 100)
     with pytest.raises(TraceError, match="longer than 64 MiB"):
-        records(write(tmp_path, " " * 101))
+        records_in(write(tmp_path, " " * 101))
 
 
 def test_names_that_cannot_be_printed_are_escaped() -> None:
@@ -314,7 +309,7 @@ def test_a_damaged_trace_is_one_clear_error_or_none(seed: int, tmp_path: Path) -
         data[rng.randrange(10, len(data))] ^= 1 << rng.randrange(8)
     message = ""
     try:
-        Replay("damaged").run(records(write(tmp_path, bytes(data))))
+        Replay("damaged").run(records_in(write(tmp_path, bytes(data))))
     except TraceError as error:
         message = str(error)
     assert "\n" not in message

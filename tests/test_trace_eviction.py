@@ -11,9 +11,7 @@ from gpuvm.mem.policy import Clock, Lru
 from gpuvm.mmu.formats import TU102
 from gpuvm.trace.errors import ReplayError
 from gpuvm.trace.eviction_replay import EvictionReplay, PolicyResult, compare_policies
-from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.schema import GemNew
-from gpuvm.trace.source import Source
 from memory_traces import VRAM, execution, records_of, shown
 from suite import scaled
 from tracefile import (
@@ -23,6 +21,7 @@ from tracefile import (
     bind,
     gem_new,
     op,
+    records_in,
     vm_init,
 )
 
@@ -112,8 +111,7 @@ def test_a_small_gart_overflows_to_the_cpus_side() -> None:
 @pytest.mark.parametrize("policy", [Lru, Clock])
 @pytest.mark.parametrize("vram", [MIB, 2 * MIB])
 def test_bytes_survive_moving(vram: int, policy: type[Lru | Clock]) -> None:
-    with Source(str(SPARSE_BUFFER)) as source:
-        records = list(read_records(source.name, source))
+    records = records_in(SPARSE_BUFFER)
     replay = EvictionReplay("trace", records, TU102, vram=vram, gart=4 * MIB, policy=policy())
     for record in records:
         replay.feed(record)

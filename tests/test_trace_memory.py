@@ -26,6 +26,7 @@ from tracefile import (
     gem_close,
     gem_new,
     op,
+    records_in,
     vm_init,
 )
 
@@ -168,8 +169,7 @@ def test_a_kind_that_the_format_lacks_can_be_left_out() -> None:
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "x86_64"])
 def test_every_call_of_a_recorded_trace_leaves_all_in_order(name: str) -> None:
-    with Source(str(SPARSE_BUFFER)) as source:
-        records = list(read_records(source.name, source))
+    records = records_in(SPARSE_BUFFER)
     with MemoryReplay("trace", records, FORMATS[name]) as replay:
         for number, record in enumerate(records):
             replay.feed(record)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from gpuvm import _core
+from driver_failures import core_refuses
 from gpuvm.errors import (
     AlreadyMapped,
     GpuvmError,
@@ -174,15 +173,6 @@ def test_calls_next_to_a_dictionary(drawn: list[list[tuple[object, ...]]]) -> No
                 assert refused is None or state(space.vm) == before
                 space.check()
             assert both[0].looks() == both[1].looks()
-
-
-@contextmanager
-def core_refuses(number: int) -> Iterator[None]:
-    _core.fail_allocation(number)
-    try:
-        yield
-    finally:
-        _core.fail_allocation(None)
 
 
 @settings(max_examples=scaled(6, 200), deadline=None)

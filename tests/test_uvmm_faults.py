@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 
 import pytest
 
-from gpuvm import _core
+from driver_failures import SOURCES
 from gpuvm.errors import OutOfMemory
-from gpuvm.mem import Domain, faults
+from gpuvm.mem import Domain
 from gpuvm.mem.gem import GemObject
 from gpuvm.nouveau.bind import BindOp
 from gpuvm.nouveau.vm import Uvmm
-from gpuvm.sync import resv
 from suite import FULL, scaled
 from uvmm_world import (
     BIG,
@@ -38,25 +36,9 @@ ABROAD = 1 << 39
 """Where there are no tables yet."""
 
 
-@contextmanager
-def core_refuses(number: int) -> Iterator[None]:
-    _core.fail_allocation(number)
-    try:
-        yield
-    finally:
-        _core.fail_allocation(None)
-
-
 def numbers(source: str) -> range:
     """Which allocations to refuse; of the core's, which are many, the quick suite some."""
     return range(0, TRIES, scaled(4, 1) if source == "core" else 1)
-
-
-SOURCES: dict[str, Callable[[int], AbstractContextManager[None]]] = {
-    "memory": faults.refuse_allocation,
-    "core": core_refuses,
-    "reservations": resv.refuse_reservation,
-}
 
 
 class Scene:

@@ -58,14 +58,6 @@ class Scene(Modelled):
         self.bind(alloc(*REGION, sparse=sparse))
         self.bind(map_op(2 * HUGE, BIG, self.bo), map_op(3 * HUGE - PAGE, PAGE, self.bo))
 
-    def refuse(self, error: type[GpuvmError], *ops: BindOp, index: int = 0) -> None:
-        before = state(self.vm)
-        with pytest.raises(error) as caught:
-            self.vm.bind(ops)
-        assert caught.value.request == index
-        assert state(self.vm) == before
-        self.check()
-
 
 @every_backend
 @sparse_or_not

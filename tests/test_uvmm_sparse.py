@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuvm.errors import AlreadyMapped, Busy, GpuvmError, InvalidArgument, NoSpace, NotFound, NotSupported
+from gpuvm.errors import AlreadyMapped, Busy, InvalidArgument, NoSpace, NotFound, NotSupported
 from gpuvm.mem.gem import GemObject
 from gpuvm.mmu.page_table import PageTable
 from gpuvm.mmu.translation import RunState
@@ -58,14 +58,6 @@ class Scene(Modelled):
 
     def drop(self) -> None:
         self.bind(self.at(unmap_sparse, 16, 32))
-
-    def refuse(self, error: type[GpuvmError], *ops: BindOp, index: int = 0) -> None:
-        before = state(self.vm)
-        with pytest.raises(error) as caught:
-            self.vm.bind(ops)
-        assert caught.value.request == index
-        assert state(self.vm) == before
-        self.check()
 
 
 @every_backend

@@ -7,6 +7,10 @@ import json
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from gpuvm.trace.jsonl import read_records
+from gpuvm.trace.schema import Record
+from gpuvm.trace.source import Source
+
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLES = REPOSITORY / "examples"
 STREAMING = EXAMPLES / "nvk-tile-streaming.jsonl.gz"
@@ -47,6 +51,11 @@ def bind(*ops: Call, client: int = 1, **fields: Any) -> Call:
 
 def text_of(*calls: Call) -> str:
     return "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in calls)
+
+
+def records_in(path: str | Path) -> list[Record]:
+    with Source(str(path)) as source:
+        return list(read_records(source.name, source))
 
 
 def write_trace(folder: Path, *calls: Call, name: str = "trace.jsonl") -> str:

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 
 from gpuvm import Exec, ExecFlags
+from gpuvm.errors import GpuvmError
 from gpuvm.mem import Aperture, Domain
 from gpuvm.mem.device import Device
 from gpuvm.mem.gem import GemObject
@@ -203,6 +205,15 @@ class Modelled:
         self.model.apply(*ops)
         for op in ops:
             self.pages |= {op.addr - PAGE, op.addr, op.end - PAGE, op.end} & set(range(*self.window, PAGE))
+        self.check()
+
+    def refuse(self, error: type[GpuvmError], *ops: BindOp, index: int = 0) -> None:
+        """A call is refused for its operation ``index``, and changes nothing."""
+        before = state(self.vm)
+        with pytest.raises(error) as caught:
+            self.vm.bind(ops)
+        assert caught.value.request == index
+        assert state(self.vm) == before
         self.check()
 
     def check(self) -> None:

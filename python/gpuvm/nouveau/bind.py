@@ -153,8 +153,8 @@ class Bind:
     def run(self) -> None:
         """Write the page-table entries. Cannot fail.
 
-        Allocates nothing and takes no lock but the backend's mapping lock, so it may run in a
-        fence-signalling section. Cost: O(entries).
+        Allocates nothing and takes no lock but the backend's mapping lock and those of ``Uvmm.flush``, so it
+        may run in a fence-signalling section. Cost: O(entries).
 
         Raises:
             InvalidArgument: it was not committed, or has run.
@@ -165,6 +165,8 @@ class Bind:
             raise self._out_of_order("run", COMMITTED)
         self.stage = RUN
         self.vm.entries.write(self._work)
+        if self._gone or self._work.leaves:  # nobody may go on by what was there
+            self.vm.flush()
 
     def cleanup(self) -> None:
         """Drop the references of what went, its regions and its objects. Cannot fail.

@@ -14,7 +14,7 @@ from gpuvm.nouveau.bind_job import BindBackend, BindJob
 from gpuvm.nouveau.cleanup import Cleanup
 from gpuvm.nouveau.history import BindHistory
 from gpuvm.nouveau.moving import bring_in
-from gpuvm.nouveau.submit import LOCKING, find_out_syncs, signal_out_syncs, wait_for_in_syncs
+from gpuvm.nouveau.submit import LOCKING, ROOM, find_out_syncs, signal_out_syncs, wait_for_in_syncs
 from gpuvm.nouveau.sync import Sync
 from gpuvm.nouveau.uapi.requests import VmBindOp
 from gpuvm.nouveau.vm import Uvmm
@@ -95,9 +95,11 @@ class BindQueue:
                 ``wait_for_in_syncs`` and ``find_out_syncs``. ``request`` is the index of the operation.
             OutOfMemory: for objects, page tables or mappings.
             Interrupted: the task was, while it waited.
+            RecursionError: the stack has no room.
 
             Nothing was bound then, and nothing will be signalled.
         """
+        isinstance(self, ROOM)
         now = task.now()
         vm = self.vm
         checked = tuple(ops)
@@ -113,8 +115,10 @@ class BindQueue:
             else:
                 with Exec(LOCKING) as exec:
                     self._lock_objects(exec, checked)
-                    vm.carry_out(checked)
-                self._history.ran(self._history.note(now, asked, run_async))
+                    bind = vm.prepare(checked)
+                    number = self._history.note(now, asked, run_async)  # an engine may fault while it runs
+                    vm.carry_out(bind)
+                self._history.ran(number)
             self._calls += 1
         finally:
             vm.lock.unlock()

@@ -111,7 +111,7 @@ class Channel:
     def stop(self) -> None:
         """Run nothing that is queued: it is done with ``ESRCH`` once what it waits for is signalled.
 
-        Locking: the VM's, so that nobody is between arming and pushing a job.
+        So is what is armed and not pushed. Locking: none held.
         """
         self.entity.kill()
 
@@ -125,7 +125,9 @@ class Channel:
         self.ring.end()
 
     def end(self) -> None:
-        """Wait for what queued jobs wait for, and end the scheduler. Locking: none held.
+        """Wait for what queued jobs wait for, and end the scheduler.
+
+        Locking: none held; nobody is between arming and pushing a job, which is done with the VM's lock.
 
         Source: ``nouveau_sched_destroy``.
         """

@@ -71,9 +71,12 @@ class Channels:
             device.note_fault(make_report(client, id, error))
 
         try:
-            return Channel(id, name, processor, timeout=device.timeout, faulted=faulted)
+            channel = Channel(id, name, processor, timeout=device.timeout, faulted=faulted)
         except RuntimeError as error:
             raise OutOfMemory(f"CHANNEL_ALLOC: {error}; free channels, or raise `ulimit -u`") from error
+        if client.vm is not None:  # otherwise it will execute nothing
+            client.vm.engines[processor.accessing] = None
+        return channel
 
     def free(self, id: int) -> None:
         """End one (``nouveau_abi16_ioctl_channel_free``).
@@ -104,11 +107,14 @@ class Channels:
         deadline = task.now() + int(PATIENCE * task.NSEC_PER_SEC)
         for channel in channels:
             channel.flush(deadline)
-        with vm.lock if vm is not None else nullcontext():
-            for channel in channels:
-                channel.stop()
+        for channel in channels:
+            channel.stop()
         for channel in channels:
             channel.end_ring(deadline)
+            if vm is not None:
+                vm.engines.pop(channel.processor.accessing, None)
+        with vm.lock if vm is not None else nullcontext():
+            pass  # who armed a job has pushed it; not before, since who has the lock may wait for the rings
         for channel in channels:
             channel.end()
         with self._mutex:

@@ -6,8 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from gpuvm.sched.doorbell import Doorbell
-from gpuvm.sync import task
+from gpuvm.nouveau.worker_thread import WorkerThread
 from gpuvm.sync.mutex import Mutex
 from gpuvm.sync.unraisable import report
 
@@ -32,9 +31,7 @@ class Cleanup:
         self._lock: Final = lock
         self._clean: Final = clean
         self._done: Final[deque[BindJob]] = deque()
-        self._bell: Final = Doorbell()
-        self._ending = False
-        self._thread: Final = task.start(f"{name} cleanup", self._run)
+        self._thread: Final = WorkerThread(f"{name} cleanup", self._clean_all_up)
 
     def __len__(self) -> int:
         """How many wait."""
@@ -43,25 +40,17 @@ class Cleanup:
     def add(self, job: BindJob) -> None:
         """This one has run, and nobody waits for it to clean it up."""
         self._done.append(job)
-        self._bell.ring()
+        self._thread.ring()
 
     def end(self) -> None:
         """Clean up what was added, and end the thread. Locking: none held."""
-        self._ending = True
-        self._bell.ring()
-        self._thread.join()
+        self._thread.end()
 
-    def _run(self) -> None:
-        while True:
-            self._bell.clear()
-            ending = self._ending
-            if self._done:
-                with self._lock:
-                    while self._done:
-                        self._clean_up(self._done.popleft())
-            if ending:
-                return
-            self._bell.sleep()
+    def _clean_all_up(self) -> None:
+        if self._done:
+            with self._lock:
+                while self._done:
+                    self._clean_up(self._done.popleft())
 
     def _clean_up(self, job: BindJob) -> None:
         try:

@@ -252,6 +252,7 @@ class Client(GemCalls):
 
         Source: ``nouveau_exec_ioctl_exec``.
         """
+        pushes = tuple(pushes)  # the caller's list may change before they are executed
         with self._file:
             found, vm = self.ready_to_exec(channel, len(pushes)), self.vm
             assert vm is not None
@@ -305,6 +306,7 @@ class Client(GemCalls):
 
         Raises:
             OutOfMemory: something is left; close it again.
+            Busy: so it is, since somebody holds a VmBo of its address space; put it, and close it again.
 
         Locking: nothing held. Source: ``nouveau_drm_postclose``.
         """
@@ -319,7 +321,7 @@ class Client(GemCalls):
         self._channels.calm_down(deadline)
 
     def _release(self) -> None:
-        """Let go of everything. If there is no memory for that, a second time goes on where it stopped."""
+        """Let go of everything. If something is in the way, a second time goes on where it stopped."""
         self._channels.end_all()
         if self.vm is not None and self._binds is not None:
             self._binds.close()
@@ -355,26 +357,28 @@ class Client(GemCalls):
         Raises:
             CheckFailed: with the state.
         """
-        for part in (self.handles, self.syncobjs, self.objects, self.history, self.page_table):
-            part.check()
-        if self.vm is not None and self._binds is not None:
-            self._binds.check()
-            self.vm.check()
-        self._channels.check()
+        with self._file:
+            for part in (self.handles, self.syncobjs, self.objects, self.history, self.page_table):
+                part.check()
+            if self.vm is not None and self._binds is not None:
+                self._binds.check()
+                self.vm.check()
+            self._channels.check()
 
     def statistics(self) -> ClientStatistics:
         """Counts, of now."""
-        channels = tuple(channel.statistics() for channel in self.channels.copy().values())
-        return ClientStatistics(
-            self.name,
-            self.dialect.name,
-            self.handles.statistics(),
-            self.syncobjs.statistics(),
-            None if self.vm is None else self.vm.statistics(),
-            None if self._binds is None else self._binds.statistics(),
-            channels,
-            self._channels.freed_busy_ns + sum(channel.busy_ns for channel in channels),
-        )
+        with self._file:
+            channels = tuple(channel.statistics() for channel in self.channels.copy().values())
+            return ClientStatistics(
+                self.name,
+                self.dialect.name,
+                self.handles.statistics(),
+                self.syncobjs.statistics(),
+                None if self.vm is None else self.vm.statistics(),
+                None if self._binds is None else self._binds.statistics(),
+                channels,
+                self._channels.freed_busy_ns + sum(channel.busy_ns for channel in channels),
+            )
 
     def __repr__(self) -> str:
         return f'<Client "{self.name}" of "{self.device.name}"{"" if self.is_open else ", closed"}>'

@@ -20,7 +20,8 @@ from gpuvm.nouveau.chipset import Chip, chip_of
 from gpuvm.nouveau.client import Client
 from gpuvm.nouveau.engine import SemaphoreWaits
 from gpuvm.nouveau.uapi.dialects import CURRENT, Dialect
-from gpuvm.sync import task
+from gpuvm.sync import lockdep, task
+from gpuvm.sync.mutex import Mutex
 
 if TYPE_CHECKING:
     from gpuvm.nouveau.fault import FaultReport
@@ -92,9 +93,11 @@ class Device:
         self.semaphores: Final = SemaphoreWaits()
         self.tilings: Final[WeakKeyDictionary[GemObject, tuple[int, int]]] = WeakKeyDictionary()
         """Tile mode and flags of objects that have any, for whoever imports them."""
-        self._closed = False
         self._ids: Final = itertools.count(1)
         self._clients: Final[dict[int, Client]] = {}
+        self._opening: Final = Mutex(f"{name} opening", lockdep.lock_class("device_opening"))
+        self._closed = False
+        """No client is added any more. Locking: ``_opening``."""
 
     @property
     def clients(self) -> tuple[Client, ...]:
@@ -113,12 +116,13 @@ class Device:
 
         Source: ``nouveau_drm_open``.
         """
-        if self._closed:
-            raise InvalidArgument(f"open: {self!r} is closed", self)
-        number = next(self._ids)
-        client = Client(self, number, name or f"client {number}", dialect, self._gone)
-        self._clients[number] = client
-        return client
+        with self._opening:
+            if self._closed:
+                raise InvalidArgument(f"open: {self!r} is closed; make another one", self)
+            number = next(self._ids)
+            client = Client(self, number, name or f"client {number}", dialect, self._gone)
+            self._clients[number] = client
+            return client
 
     def _gone(self, client: Client) -> None:
         """A client was released."""
@@ -156,13 +160,15 @@ class Device:
         other threads are waited for. Locking: none held.
 
         Raises:
-            Busy: somebody has objects, like views of their bytes. The clients are closed.
+            Busy: somebody has objects, like views of their bytes. The clients are closed. Or as
+                ``Client.close``.
             OutOfMemory: as ``Client.close``; close it again.
 
         Source: ``nouveau_drm_device_remove``.
         """
-        self._closed = True
-        clients = tuple(self._clients.copy().values())
+        with self._opening:
+            self._closed = True
+            clients = tuple(self._clients.copy().values())
         deadline = task.now() + int(PATIENCE * task.NSEC_PER_SEC)
         with ExitStack() as closing:
             for client in clients:

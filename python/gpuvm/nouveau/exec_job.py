@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from gpuvm.errors import InvalidArgument, NoDevice
 from gpuvm.exec import Exec
-from gpuvm.nouveau.submit import LOCKING, find_out_syncs, signal_out_syncs, wait_for_in_syncs
+from gpuvm.nouveau.submit import LOCKING, ROOM, find_out_syncs, signal_out_syncs, wait_for_in_syncs
 from gpuvm.nouveau.sync import Sync
 from gpuvm.nouveau.uapi.requests import Push
 from gpuvm.sched import Job, SchedulerBackend, TimeoutStatus
@@ -78,6 +78,7 @@ def submit_exec(
         GpuvmError: as ``wait_for_in_syncs``, then as ``find_out_syncs``.
         OutOfMemory, NoSpace: what is mapped does not fit all at once.
         Interrupted: the task was, while it waited.
+        RecursionError: the stack has no room.
 
         Nothing is executed then, and nothing will be signalled.
 
@@ -91,6 +92,7 @@ def submit_exec(
                 PUSH_MAX_LENGTH,
             )
     job = ExecJob(channel, pushes)
+    isinstance(job, ROOM)
     wait_for_in_syncs(job, syncobjs, waits)
     out_syncs = find_out_syncs(syncobjs, signals)
     vm.lock.lock(interruptible=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gpuvm.exec import Exec
+from gpuvm.exec import Exec, ExecFlags
 from gpuvm.va import VmBo
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def invalidate(vm: Uvmm, vm_bo: VmBo) -> None:
     Locking: the object's reservation. Source: ``nouveau_uvmm_bo_unmap_all``.
     """
     vm.entries.write(vm._invalidate(vm_bo))
+    vm.flush()
 
 
 def bring_in(vm: Uvmm, exec: Exec, objs: Iterable[GemObject]) -> None:
@@ -46,7 +47,8 @@ def bring_in(vm: Uvmm, exec: Exec, objs: Iterable[GemObject]) -> None:
 def bring_back(vm: Uvmm, vm_bo: VmBo, exec: Exec) -> None:
     """Find memory for an object, and map it again wherever it is invalidated.
 
-    An object that may only lie out of the GPU's reach stays evicted, if it is. Locking: as ``bring_in``.
+    An object that may only lie out of the GPU's reach stays evicted, if it is. Waits for fences can be
+    interrupted if those for locks can. Locking: as ``bring_in``.
 
     Raises:
         GpuvmError: as ``Device.validate``; or there is no memory for tables, or no kind of a mapping in pages
@@ -55,7 +57,7 @@ def bring_back(vm: Uvmm, vm_bo: VmBo, exec: Exec) -> None:
     Source: ``nouveau_uvmm_bo_validate``, ``nouveau_uvmm_bo_map_all``.
     """
     obj: GemObject = vm_bo.obj
-    vm.device.validate(obj, exec=exec)
+    vm.device.validate(obj, exec=exec, interruptible=ExecFlags.INTERRUPTIBLE_WAIT in exec.flags)
     if not vm_bo.evicted or not obj.extents:
         return
     work = vm._bring_back(vm_bo, obj.extents)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Final
 
-from gpuvm.errors import BadFile, OutOfMemory
+from gpuvm.errors import BadFile, GpuvmError
 from gpuvm.sync.fence import Fence, fence_context_alloc
 
 
@@ -23,7 +23,7 @@ class OpenFile:
     Args:
         name: for messages.
         release: called when it is closed and nobody is inside; again, by the next ``close``, only if it
-            raised ``OutOfMemory``.
+            raised something.
 
     Attributes:
         released: signalled after that.
@@ -69,14 +69,14 @@ class OpenFile:
             self._inside -= 1
             is_open = self._open
         if not is_open:
-            with suppress(OutOfMemory):  # it is not this call that wants it; who closes again goes on
+            with suppress(GpuvmError):  # it is not this call that wants it; who closes again goes on
                 self._release_if_last()
 
     def close(self) -> None:
         """Let nobody in any more; again: nothing, or what could not be released before.
 
         Raises:
-            OutOfMemory: from ``release``.
+            GpuvmError: from ``release``.
         """
         self._open = False
         self._release_if_last()
@@ -99,7 +99,7 @@ class OpenFile:
         if last:
             try:
                 self._release()
-            except OutOfMemory:
+            except BaseException:
                 self._releasing = False
                 raise
             self.released.signal()

@@ -12,7 +12,7 @@ from gpuvm.errors import CheckFailed
 from gpuvm.nouveau.engine.fault import EngineFault, Stopped
 from gpuvm.nouveau.engine.processor import Processor
 from gpuvm.nouveau.uapi.requests import Push
-from gpuvm.sched.doorbell import Doorbell
+from gpuvm.nouveau.worker_thread import WorkerThread
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.fence import Fence, fence_context_alloc
 from gpuvm.sync.unraisable import report
@@ -49,11 +49,9 @@ class Ring:
         self._context: Final = fence_context_alloc()
         self._seqnos: Final = itertools.count(1)
         self._work: Final[deque[_Work]] = deque()
-        self._bell: Final = Doorbell()
         self._latest: Fence | None = None
         self._dead = False
-        self._ending = False
-        self._thread: Final = task.start(f"{name} ring", self._run)
+        self._thread: Final = WorkerThread(f"{name} ring", self._do_all)
 
     @property
     def dead(self) -> bool:
@@ -69,14 +67,14 @@ class Ring:
             self._context, next(self._seqnos), driver="nouveau", timeline=f"{self.name} ring"
         )
         self._work.append(_Work(fence, pushes))
-        self._bell.ring()
+        self._thread.ring()
         return fence
 
     def kill(self) -> None:
         """Execute nothing more. What is being executed ends as soon as the processor looks."""
         self._dead = True
         self.processor.stop()
-        self._bell.ring()
+        self._thread.ring()
 
     def idle(self, deadline: int) -> bool:
         """Wait until all that was emitted is done; False if ``deadline``, in ns of ``task.now``, came before.
@@ -88,21 +86,13 @@ class Ring:
 
     def end(self) -> None:
         """Execute what is left, and end the thread."""
-        self._ending = True
-        self._bell.ring()
-        self._thread.join()
+        self._thread.end()
 
     # -- the thread
 
-    def _run(self) -> None:
-        while True:
-            self._bell.clear()
-            ending = self._ending
-            while self._work:
-                self._do(self._work[0])
-            if ending:
-                return
-            self._bell.sleep()
+    def _do_all(self) -> None:
+        while self._work:
+            self._do(self._work[0])
 
     def _do(self, work: _Work) -> None:
         with lockdep.fence_signalling(work.fence.context):

@@ -107,6 +107,8 @@ class Uvmm(GpuVm):
         """Binds that were prepared and not cleaned up, in order. Locking: the VM's lock."""
         self._droppers: Final[dict[Bind, None]] = {}
         """Those of them that drop regions."""
+        self.engines: Final[dict[Mutex, None]] = {}
+        """What is held while one of them accesses memory."""
         self._binds = 0
         self._bind_ops = 0
         self._kept = 0
@@ -251,11 +253,10 @@ class Uvmm(GpuVm):
                 with attempt:
                     self.lock_for(exec, ops)
                     bring_in(self, exec, filter(None, dict.fromkeys(op.shows for op in ops)))
-            self.carry_out(ops)
+            self.carry_out(self.prepare(ops))
 
-    def carry_out(self, ops: Iterable[BindOp]) -> None:
-        """All stages at once, for who has locked all and knows that no bind is pending. As ``prepare``."""
-        bind = self.prepare(ops)
+    def carry_out(self, bind: Bind) -> None:
+        """All further stages at once, if no other bind is pending. Cannot fail. Locking: as ``prepare``."""
         bind.commit()
         with lockdep.fence_signalling():
             bind.run()
@@ -343,6 +344,15 @@ class Uvmm(GpuVm):
         super().bo_evict(vm_bo, evict)
         if evict:
             invalidate(self, vm_bo)
+
+    def flush(self) -> None:
+        """Wait until no engine uses entries that were changed before (``gp100_vmm_flush``).
+
+        Locking: any but the backend's; in fence-signalling sections too. Cost: as long as one access takes.
+        """
+        for accessing in list(self.engines):
+            with accessing:
+                pass
 
     def bo_put(self, vm_bo: VmBo) -> bool:
         """Put a reference; True if it was the last one (``drm_gpuvm_bo_put``).

@@ -19,7 +19,7 @@ from gpuvm.trace.driver_syncobjs import DriverSyncobjs
 from gpuvm.trace.numbering import Numbering
 from gpuvm.trace.shared_files import Kind
 from gpuvm.trace.submission_counts import SubmissionCounts
-from gpuvm.trace.table_counts import TableCounts
+from gpuvm.trace.table_counts import TableCounts, table_counts
 
 if TYPE_CHECKING:
     from gpuvm.mem import GemObject
@@ -310,16 +310,7 @@ class DriverClient:
         vm = self.client.vm
         if vm is None:
             return None
-        now = self.client.page_table.statistics()
-        return TableCounts(
-            self.most_tables,
-            sum(now.tables.values()),
-            self.most_bytes,
-            now.table_bytes,
-            now.written_pages,
-            now.written_clears,
-            now.written_clears + vm.statistics().kept,
-        )
+        return table_counts(vm, self.client.page_table, self.most_tables, self.most_bytes)
 
     def mappings(self) -> list[list[int]]:
         """``[addr, range, handle, bo_offset]`` of every mapping in address order, in bytes."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gpuvm.mmu.formats import Format
 from gpuvm.trace.memory_replay import MemoryClient, MemoryReplay
 from gpuvm.trace.schema import Record
+
+if TYPE_CHECKING:
+    from gpuvm.mmu.page_table import PageTable
+    from gpuvm.nouveau.vm import Uvmm
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +65,18 @@ def count_tables(
 
 
 def _counts(client: MemoryClient) -> TableCounts:
-    vm, tables = client.vm, client.page_table
-    assert vm is not None
-    assert tables is not None
-    now = tables.statistics()
+    assert client.vm is not None
+    assert client.page_table is not None
+    return table_counts(client.vm, client.page_table, client.most_tables, client.most_bytes)
+
+
+def table_counts(vm: Uvmm, page_table: PageTable, most_tables: int, most_bytes: int) -> TableCounts:
+    """What a space's page tables count now, and the most there were, which the replay has noted."""
+    now = page_table.statistics()
     return TableCounts(
-        client.most_tables,
+        most_tables,
         sum(now.tables.values()),
-        client.most_bytes,
+        most_bytes,
         now.table_bytes,
         now.written_pages,
         now.written_clears,

@@ -9,6 +9,8 @@ from gpuvm._core import Surface
 from gpuvm.errors import InvalidArgument, PageFault
 from gpuvm.mmu.access import AddressSpace, Components
 from gpuvm.mmu.translation import Access, Fault, FaultType
+from gpuvm.sync import lockdep
+from gpuvm.sync.mutex import Mutex
 
 
 class EngineMemory:
@@ -17,10 +19,14 @@ class EngineMemory:
     An ``AddressSpace`` calls a range that leaves the page tables' a mistake of its caller. To an engine it is
     what a program asked for: a fault, at the first address that leads nowhere.
 
-    All calls raise ``PageFault`` before a byte is written. Locking and cost: as ``AddressSpace``.
+    All calls raise ``PageFault`` before a byte is written. Cost: as ``AddressSpace``.
+
+    Locking: each holds ``accessing`` from the translation to the last byte. Whoever has changed entries takes
+    it once, and then nobody uses the old ones.
     """
 
-    def __init__(self, space: AddressSpace) -> None:
+    def __init__(self, space: AddressSpace, name: str) -> None:
+        self.accessing: Final = Mutex(f"{name} accessing", lockdep.lock_class("engine_accessing"))
         self._space: Final = space
         self._start: Final = space.backend.start
         self._end: Final = space.backend.start + space.backend.range
@@ -28,7 +34,8 @@ class EngineMemory:
     def read(self, addr: int, range: int) -> bytes:
         """A copy of ``range`` bytes, at least one."""
         try:
-            return self._space.read(addr, range)
+            with self.accessing:
+                return self._space.read(addr, range)
         except InvalidArgument:
             raise self._outside((addr, range, Access.READ)) from None
 
@@ -39,7 +46,8 @@ class EngineMemory:
     def write(self, addr: int, data: bytes) -> None:
         """Write ``data``, at least one byte."""
         try:
-            self._space.write(addr, data)
+            with self.accessing:
+                self._space.write(addr, data)
         except InvalidArgument:
             raise self._outside((addr, len(data), Access.WRITE)) from None
 
@@ -50,21 +58,24 @@ class EngineMemory:
     def fill(self, addr: int, range: int, pattern: bytes) -> None:
         """Write the pattern again and again."""
         try:
-            self._space.fill(addr, range, pattern)
+            with self.accessing:
+                self._space.fill(addr, range, pattern)
         except InvalidArgument:
             raise self._outside((addr, range, Access.WRITE)) from None
 
     def copy(self, dst: int, src: int, range: int, step: int | None = None) -> None:
         """Copy bytes as by ``memmove``, or as by one for each ``step``."""
         try:
-            self._space.copy(dst, src, range, step=step)
+            with self.accessing:
+                self._space.copy(dst, src, range, step=step)
         except InvalidArgument:
             raise self._outside((src, range, Access.READ), (dst, range, Access.WRITE)) from None
 
     def reduce(self, addr: int, size: int, operation: int, operand: int, signed: bool) -> None:
         """Change a number in one step; see ``AddressSpace.reduce``, whose operations there must be."""
         try:
-            self._space.reduce(addr, size, operation, operand, signed=signed)
+            with self.accessing:
+                self._space.reduce(addr, size, operation, operand, signed=signed)
         except InvalidArgument:
             raise self._outside((addr, size, Access.ATOMIC)) from None
 
@@ -78,7 +89,8 @@ class EngineMemory:
         go_on: Callable[[], None],
     ) -> None:
         """As ``AddressSpace.move_lines``, which has no mistakes for engines to make."""
-        self._space.move_lines(target, source, elements, lines, components, go_on=go_on)
+        with self.accessing:
+            self._space.move_lines(target, source, elements, lines, components, go_on=go_on)
 
     def _outside(self, *ranges: tuple[int, int, Access]) -> PageFault:
         """The first fault of ranges, one of which leaves the page tables'."""

@@ -22,6 +22,7 @@ from gpuvm.nouveau.engine.report_semaphore import ReportSemaphore
 from gpuvm.nouveau.engine.semaphore import Semaphore
 from gpuvm.nouveau.engine.semaphores import SemaphoreWaits
 from gpuvm.sync import task
+from gpuvm.sync.mutex import Mutex
 
 _MALFORMED: Final = ("no header", "methods beyond the last", "data beyond the push")
 
@@ -82,7 +83,7 @@ class Processor:
         self.classes: Final = classes
         self.counts: Final = MethodCounts()
         self._semaphores: Final = semaphores
-        self._memory: Final = EngineMemory(space)
+        self._memory: Final = EngineMemory(space, name)
         self._pbdma: Final = Pbdma()
         self._pushes = 0
         self._words = 0
@@ -185,6 +186,11 @@ class Processor:
             raise EngineFault.of_access("host", self.classes.host, 0, error) from error
         self._words += words
         return push
+
+    @property
+    def accessing(self) -> Mutex:
+        """Held while it accesses memory; see ``EngineMemory``."""
+        return self._memory.accessing
 
     def stop(self) -> None:
         """End what is executed with ``Stopped``, now and for ever: waiting, a long launch. Any thread."""
