@@ -160,7 +160,7 @@ def test_a_channel_dies_alone(died: str) -> None:
         ]
         if died == "killed":
             assert ended(behind.pop(0)) == 0
-            dead.kill()
+            dead.kill("by hand")
         else:
             assert ended(behind[0]) == errno.ENODEV
             assert [report.channel for report in program.device.faults] == [dead.id]

@@ -40,7 +40,8 @@ world, end = shared_world()
 
 
 def setup(dst: int, src: int, pitches: tuple[int, int], length: int, lines: int) -> Push:
-    return Push().inc(COPY, 0x400, *halves(src), *halves(dst), *pitches, length, lines)
+    signed = [pitch & 0xFFFFFFFF for pitch in pitches]
+    return Push().inc(COPY, 0x400, *halves(src), *halves(dst), *signed, length, lines)
 
 
 # -- one line

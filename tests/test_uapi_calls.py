@@ -253,7 +253,7 @@ def test_the_order_of_an_execs_checks(program: Program) -> None:
     too_long = program.pushes({"va": 0, "va_len": 1 << 31})
     wait = {"wait_count": 1, "wait_ptr": NOWHERE}
     assert program.call(numbers.EXEC, channel=channel, **too_long, **wait) == -errno.EFAULT
-    program.client.channels[channel].kill()
+    program.client.channels[channel].kill("by hand")
     assert program.call(numbers.EXEC, channel=channel, push_count=511, push_ptr=NOWHERE) == -errno.ENODEV
 
 

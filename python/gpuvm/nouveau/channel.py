@@ -29,6 +29,8 @@ class ChannelStatistics:
 
     id: int
     killed: bool
+    killed_by: str
+    """Why; "" while it lives."""
     jobs: int
     """Given to the ring and not done."""
     busy_ns: int
@@ -58,7 +60,8 @@ class Channel:
         name: for fences and reports.
         processor: what executes its pushes.
         timeout: seconds that a job may take; None: for ever.
-        faulted: called in the ring's thread with what an engine could not do; takes no lock.
+        faulted: called in the ring's thread with what an engine could not do; takes no lock. It says
+            in a line why the channel dies.
 
     Source: ``struct nouveau_channel``, ``nouveau_sched_create``.
     """
@@ -70,7 +73,7 @@ class Channel:
         processor: Processor,
         *,
         timeout: float | None,
-        faulted: Callable[[EngineFault], None],
+        faulted: Callable[[EngineFault], str],
     ) -> None:
         self.id: Final = id
         self.name: Final = name
@@ -91,13 +94,22 @@ class Channel:
         return self.ring.dead
 
     @property
+    def killed_by(self) -> str:
+        """Why it was killed, the first time; "" while it lives."""
+        return self.ring.killed_by
+
+    @property
     def busy_ns(self) -> int:
         """Time that it spent executing, in ns of ``task.now``."""
         return self.ring.busy_ns
 
-    def kill(self) -> None:
-        """Execute nothing more (``nouveau_channel_kill``). Locking: none; any thread."""
-        self.ring.kill()
+    def kill(self, why: str) -> None:
+        """Execute nothing more (``nouveau_channel_kill``). Locking: none; any thread.
+
+        Args:
+            why: a line for ``killed_by`` and for the errors of calls that come.
+        """
+        self.ring.kill(why)
 
     # -- its end, in this order, of all channels that end together, since they may wait for each other
 
@@ -121,7 +133,7 @@ class Channel:
         Source: ``nouveau_channel_idle``, ``nouveau_channel_del``.
         """
         if not self.ring.idle(deadline):
-            self.kill()
+            self.kill(f"it was freed, and {PATIENCE:g} s later its ring was not done")
         self.ring.end()
 
     def end(self) -> None:
@@ -153,6 +165,7 @@ class Channel:
         return ChannelStatistics(
             self.id,
             self.killed,
+            self.killed_by,
             len(self.ring),
             self.busy_ns,
             counts.launches,

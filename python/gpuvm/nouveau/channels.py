@@ -67,8 +67,10 @@ class Channels:
             client.space, device.chip.engines, clock=task.now, semaphores=device.semaphores, name=name
         )
 
-        def faulted(error: EngineFault) -> None:
-            device.note_fault(make_report(client, id, error))
+        def faulted(error: EngineFault) -> str:
+            report = make_report(client, id, error)
+            device.note_fault(report)
+            return str(report)
 
         try:
             channel = Channel(id, name, processor, timeout=device.timeout, faulted=faulted)
@@ -94,7 +96,7 @@ class Channels:
         """Kill those that have something to do at ``deadline``, in ns of ``task.now``."""
         for channel in [*self.by_id.values()]:
             if not (channel.flush(deadline) and channel.ring.idle(deadline)):
-                channel.kill()
+                channel.kill("its device was closed, and it was not done in time")
 
     def end_all(self) -> None:
         """End all of them together, since they may wait for each other."""

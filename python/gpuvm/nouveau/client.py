@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from gpuvm.errors import BadFile, Busy, InvalidArgument, NoDevice, NotFound, Unavailable
+from gpuvm.errors import BadFile, Busy, GpuvmError, InvalidArgument, NoDevice, NotFound, Unavailable
 from gpuvm.mem.handles import GemHandlesStatistics
 from gpuvm.mmu import AddressSpace, PageTable
 from gpuvm.nouveau import getparam
@@ -74,6 +74,7 @@ class Client(GemCalls):
         objects: its NVIF objects.
         page_table: what its channels see, from the beginning; ``space``: bytes by its addresses.
         history: its bind calls.
+        last_error: what the last ``ioctl`` that was refused would have raised, as text; "": none yet.
 
     Raises (every call):
         BadFile: the client is closed.
@@ -88,6 +89,7 @@ class Client(GemCalls):
         self.syncobjs: Final = SyncObjTable()
         self.objects: Final = NvifObjects()
         self.history: Final = BindHistory(dialect=dialect)
+        self.last_error = ""
         self.page_table: Final = PageTable(device.chip.format, device.mem.instance_memory, name)
         memories = {memory.aperture: memory for memory in (device.mem.vram, device.mem.gart)}
         self.space: Final = AddressSpace(self.page_table, memories)
@@ -104,6 +106,8 @@ class Client(GemCalls):
     ) -> int:
         """One ioctl as a program makes it: 0, or minus an errno; see ``uapi.dispatch.ioctl``.
 
+        ``last_error`` then says what was wrong.
+
         Args:
             request: of ``ioctl(2)``, or its number alone.
             buffer: the structure, and where answers go.
@@ -113,6 +117,7 @@ class Client(GemCalls):
             with self._file:
                 return ioctl(self, request, buffer, memory)
         except BadFile as error:
+            self.last_error = str(error)
             return -error.code
 
     # -- what the device is
@@ -222,9 +227,13 @@ class Client(GemCalls):
                 raise InvalidArgument(
                     "VM_BIND: what is to be waited for or signalled needs RUN_ASYNC", (waits, signals)
                 )
-            binds.submit(  # without a name: no object may be kept here when the client goes with this call
-                self.dialect.bind_ops(ops, self.handles.lookup), ops, waits, signals, run_async=run_async
-            )
+            try:  # nothing gets a name: no object may be kept here when the client goes with this call
+                binds.submit(
+                    self.dialect.bind_ops(ops, self.handles.lookup), ops, waits, signals, run_async=run_async
+                )
+            except GpuvmError as error:
+                self.dialect.tell(error, ops)
+                raise
 
     def ready_to_bind(self) -> BindQueue:
         """What binds.
@@ -273,7 +282,7 @@ class Client(GemCalls):
         if found is None:
             raise NotFound(f"EXEC: there is no channel {channel}, but {[*self.channels]}", channel)
         if found.killed:
-            raise NoDevice(f"EXEC: {found!r}; free it and make a new one", channel)
+            raise NoDevice(f"EXEC: {found!r}: {found.killed_by}; free it and make a new one", channel)
         if pushes > EXEC_PUSH_MAX:
             raise InvalidArgument(f"EXEC: {pushes} pushes; {EXEC_PUSH_MAX} at most", pushes, EXEC_PUSH_MAX)
         return found

@@ -20,6 +20,7 @@ from gpuvm.nouveau.chipset import Chip, chip_of
 from gpuvm.nouveau.client import Client
 from gpuvm.nouveau.engine import SemaphoreWaits
 from gpuvm.nouveau.uapi.dialects import CURRENT, Dialect
+from gpuvm.sched.arguments import require_seconds
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.mutex import Mutex
 
@@ -66,7 +67,7 @@ class Device:
         faults: what became of accesses that went wrong, the newest last; ``FAULTS_KEPT`` at most.
 
     Raises:
-        InvalidArgument: no such chip, a timeout that is not positive, or as ``mem.Device``.
+        InvalidArgument: no such chip, a timeout not positive or beyond 292 years, or as ``mem.Device``.
         OutOfMemory: as ``mem.Device``.
     """
 
@@ -81,8 +82,8 @@ class Device:
         name: str = "nouveau",
     ) -> None:
         self.chip: Final[Chip] = chip_of(chipset)
-        if timeout is not None and not 0 < timeout < float("inf"):
-            raise InvalidArgument(f"Device: timeout {timeout} s; pass a positive number, or None", timeout, 0)
+        if timeout is not None:
+            require_seconds("Device", timeout)
         self.name: Final = name
         self.timeout: Final = timeout
         self.mem: Final[Memory] = Memory(vram=vram, gart=gart, policy=policy, name=name)
@@ -112,10 +113,12 @@ class Device:
             name: for reports.
 
         Raises:
-            InvalidArgument: the device is closed.
+            InvalidArgument: the device is closed; it is no dialect.
 
         Source: ``nouveau_drm_open``.
         """
+        if not isinstance(dialect, Dialect):
+            raise InvalidArgument(f"open: {dialect!r} is no dialect; pass CURRENT or SERIES", dialect)
         with self._opening:
             if self._closed:
                 raise InvalidArgument(f"open: {self!r} is closed; make another one", self)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from gpuvm.errors import InvalidArgument, NoDevice
 from gpuvm.exec import Exec
+from gpuvm.nouveau.engine.push_buffer import PUSH_MAX_LENGTH
 from gpuvm.nouveau.submit import LOCKING, ROOM, find_out_syncs, signal_out_syncs, wait_for_in_syncs
 from gpuvm.nouveau.sync import Sync
 from gpuvm.nouveau.uapi.requests import Push
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from gpuvm.nouveau.channel import Channel
     from gpuvm.nouveau.vm import Uvmm
 
-PUSH_MAX_LENGTH: Final = 0x7FFFFF
-"""Bytes of one push: 23 bits, as the entry of the hardware's ring has them (``NV50_DMA_PUSH_MAX_LENGTH``)."""
+_ADDRESSES: Final = 1 << 64
 
 
 class ExecJob(Job):
@@ -49,12 +49,14 @@ class ExecBackend(SchedulerBackend[ExecJob]):
         """
         channel = self._channel
         if channel.killed:
-            raise NoDevice(f"{channel!r} was killed; nothing more is executed")
+            raise NoDevice(f"{channel!r}: {channel.killed_by}; nothing more is executed")
         return channel.ring.emit(job.pushes) if job.pushes or channel.ring else None
 
     def timedout_job(self, job: ExecJob) -> TimeoutStatus:
         """Kill the channel: its ring signals what it has, with ``ENODEV`` (``nouveau_exec_job_timeout``)."""
-        self._channel.kill()
+        channel = self._channel
+        waiting = channel.processor.waiting
+        channel.kill(f"a job took longer than {channel.scheduler.timeout:g} s" + (waiting and f": {waiting}"))
         return TimeoutStatus.RESET
 
 
@@ -73,7 +75,7 @@ def submit_exec(
     Locking: nothing held; takes the VM's lock and the reservations of all that is mapped.
 
     Raises:
-        InvalidArgument: a push is too long.
+        InvalidArgument: a push is too long, or no ``Push`` of ints.
         NotFound: the channel was freed meanwhile; or as the syncs'.
         GpuvmError: as ``wait_for_in_syncs``, then as ``find_out_syncs``.
         OutOfMemory, NoSpace: what is mapped does not fit all at once.
@@ -85,10 +87,11 @@ def submit_exec(
     Source: ``nouveau_exec_job_init``, ``nouveau_exec_job_submit``.
     """
     for push in pushes:
-        if not 0 <= push.va_len <= PUSH_MAX_LENGTH:
+        if not _is_push(push):
             raise InvalidArgument(
-                f"EXEC: a push of {push.va_len:#x} bytes; {PUSH_MAX_LENGTH:#x} at most, so split it",
-                push.va_len,
+                f"EXEC: {push!r}; pass a Push of ints, va below 2^64 and va_len at most {PUSH_MAX_LENGTH:#x} "
+                "bytes, so split what is longer",
+                push,
                 PUSH_MAX_LENGTH,
             )
     job = ExecJob(channel, pushes)
@@ -110,3 +113,18 @@ def submit_exec(
         job.push()
     finally:
         vm.lock.unlock()
+
+
+def _is_push(push: object) -> bool:
+    """It is one that a ring can take."""
+    if not isinstance(push, Push):
+        return False
+    fields: tuple[object, ...] = push
+    va, va_len, flags = fields
+    return (
+        isinstance(va, int)
+        and isinstance(va_len, int)
+        and isinstance(flags, int)
+        and 0 <= va < _ADDRESSES
+        and 0 <= va_len <= PUSH_MAX_LENGTH
+    )

@@ -35,13 +35,14 @@ class Ring:
     Args:
         processor: what executes them.
         name: of the channel.
-        faulted: called, in the ring's thread, with what an engine could not do, before the ring is killed.
+        faulted: called, in the ring's thread, with what an engine could not do, before the ring is killed;
+            says why that is.
 
     Attributes:
         busy_ns: time that it spent executing.
     """
 
-    def __init__(self, processor: Processor, name: str, faulted: Callable[[EngineFault], None]) -> None:
+    def __init__(self, processor: Processor, name: str, faulted: Callable[[EngineFault], str]) -> None:
         self.processor: Final = processor
         self.name: Final = name
         self.busy_ns = 0
@@ -50,13 +51,19 @@ class Ring:
         self._seqnos: Final = itertools.count(1)
         self._work: Final[deque[_Work]] = deque()
         self._latest: Fence | None = None
-        self._dead = False
+        self._reasons: Final[list[str]] = []
+        """For killing it: more than one if several threads did."""
         self._thread: Final = WorkerThread(f"{name} ring", self._do_all)
 
     @property
     def dead(self) -> bool:
         """True once it was killed."""
-        return self._dead
+        return bool(self._reasons)
+
+    @property
+    def killed_by(self) -> str:
+        """Why it was killed, the first time; "" while it lives."""
+        return self._reasons[0] if self._reasons else ""
 
     def emit(self, pushes: Sequence[Push]) -> Fence:
         """Have these executed; the fence is signalled when they are. One thread: the scheduler's worker.
@@ -70,9 +77,9 @@ class Ring:
         self._thread.ring()
         return fence
 
-    def kill(self) -> None:
+    def kill(self, why: str) -> None:
         """Execute nothing more. What is being executed ends as soon as the processor looks."""
-        self._dead = True
+        self._reasons.append(why)
         self.processor.stop()
         self._thread.ring()
 
@@ -101,9 +108,9 @@ class Ring:
                 self._execute(work.pushes)
             except Exception as error:  # a bug of ours; and others wait for the fence
                 report(error, f"{self!r}")
-                self.kill()
+                self.kill(f"a bug of the driver: {error!r}")
             self.busy_ns += task.now() - begun
-            if self._dead:
+            if self.dead:
                 work.fence.set_error(errno.ENODEV)
             self._work.popleft()
             work.fence.signal()
@@ -111,14 +118,13 @@ class Ring:
     def _execute(self, pushes: Sequence[Push]) -> None:
         try:
             for push in pushes:
-                if self._dead:
+                if self.dead:
                     return
                 self.processor.execute(push.va, push.va_len)
         except Stopped:
             pass
         except EngineFault as fault:
-            self._faulted(fault)
-            self.kill()
+            self.kill(self._faulted(fault))
 
     # -- itself
 
@@ -138,4 +144,4 @@ class Ring:
         return len(self._work)
 
     def __repr__(self) -> str:
-        return f'<Ring "{self.name}"{", dead" if self._dead else ""}: {len(self._work)} jobs>'
+        return f'<Ring "{self.name}"{", dead" if self.dead else ""}: {len(self._work)} jobs>'

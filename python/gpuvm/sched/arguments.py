@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, Final
 
 from gpuvm.errors import InvalidArgument
 from gpuvm.sched.backend import SchedulerBackend, overrides
 from gpuvm.sched.run_queue import Policy, Priority
+from gpuvm.sync import task
+
+LONGEST_TIMEOUT: Final = ((1 << 63) - 1) // task.NSEC_PER_SEC
+"""Seconds: of ns, 63 bits (``KTIME_MAX``)."""
 
 
 def require_backend(backend: object) -> None:
@@ -35,14 +38,21 @@ def require_policy(policy: object) -> None:
 
 def require_timeout(timeout: object, backend: SchedulerBackend[Any]) -> None:
     """A time that can pass, and somebody who is told."""
-    if not (isinstance(timeout, int | float) and 0 < timeout < math.inf):
-        raise InvalidArgument(
-            f"Scheduler: timeout is {timeout!r}; pass seconds, positive and finite, or None", timeout, 0
-        )
+    require_seconds("Scheduler", timeout)
     if not overrides(backend, "timedout_job"):
         raise InvalidArgument(
             f"Scheduler: with a timeout of {timeout} s, {type(backend).__name__} needs a timedout_job",
             timeout,
+        )
+
+
+def require_seconds(call: str, timeout: object) -> None:
+    """A time that can pass."""
+    if not (isinstance(timeout, int | float) and 0 < timeout <= LONGEST_TIMEOUT):
+        raise InvalidArgument(
+            f"{call}: timeout is {timeout!r}; pass seconds, positive and at most {LONGEST_TIMEOUT}, or None",
+            timeout,
+            LONGEST_TIMEOUT,
         )
 
 

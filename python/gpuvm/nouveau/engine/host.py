@@ -97,7 +97,9 @@ class Host(Engine):
                 self._acquire(addr, payload, 8 * size, comparison)
 
     def _acquire(self, addr: int, payload: int, bits: int, comparison: int) -> None:
-        self._semaphore.acquire(addr, bits // 8, lambda value: _satisfied(value, payload, bits, comparison))
+        self._semaphore.acquire(
+            addr, bits // 8, payload, lambda value: _satisfied(value, payload, bits, comparison)
+        )
 
     def _reduce(self, addr: int, payload: int, size: int, data: int, *, timestamp: bool) -> None:
         operation, signed = data >> 27 & 0xF, not data >> 31

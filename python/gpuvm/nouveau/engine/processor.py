@@ -90,7 +90,9 @@ class Processor:
         self._malformed = 0
         self._stopped = False
         self._executing = False
-        semaphore = Semaphore(self._memory, self.counts, semaphores, clock, lambda: self._stopped)
+        semaphore = self._semaphore = Semaphore(
+            self._memory, self.counts, semaphores, clock, lambda: self._stopped
+        )
         self._copy: Final = CopyEngine(
             classes.copy, self._pbdma, self.counts, self._memory, semaphore, self._go_on
         )
@@ -191,6 +193,11 @@ class Processor:
     def accessing(self) -> Mutex:
         """Held while it accesses memory; see ``EngineMemory``."""
         return self._memory.accessing
+
+    @property
+    def waiting(self) -> str:
+        """What it waits for, a semaphore and the word there; "" if it does not. Locking: none; any thread."""
+        return self._semaphore.waiting
 
     def stop(self) -> None:
         """End what is executed with ``Stopped``, now and for ever: waiting, a long launch. Any thread."""

@@ -44,7 +44,7 @@ class ReportSemaphore:
             case 1:
                 at_least = bool(data >> 16 & 1)
                 self._semaphore.acquire(
-                    addr, 4, lambda value: value >= payload if at_least else value == payload
+                    addr, 4, payload, lambda value: value >= payload if at_least else value == payload
                 )
             case 2:
                 report = data >> 23 & 0x1F

@@ -42,6 +42,17 @@ class Semaphore:
         self._waits: Final = waits
         self._clock: Final = clock
         self._stopped: Final = stopped
+        self._acquiring: tuple[int, int, int] | None = None
+        """What ``acquire`` waits for: an address, the payload, and the number there when it looked."""
+
+    @property
+    def waiting(self) -> str:
+        """What ``acquire`` waits for, as text; "" if it does not. Locking: none; any thread."""
+        acquiring = self._acquiring
+        if acquiring is None:
+            return ""
+        addr, payload, value = acquiring
+        return f"it acquires {payload:#x} at {addr:#x}, where {value:#x} is"
 
     def release(self, addr: int, payload: int, size: int, *, timestamp: bool) -> None:
         """Write a payload of ``size`` bytes, or with the time 16 bytes, and wake who waits.
@@ -72,20 +83,27 @@ class Semaphore:
         self._memory.reduce(addr, size, operation, payload, signed)
         self._released()
 
-    def acquire(self, addr: int, size: int, reached: Callable[[int], bool]) -> None:
-        """Wait until ``reached`` agrees with the number there.
+    def acquire(self, addr: int, size: int, payload: int, reached: Callable[[int], bool]) -> None:
+        """Wait until ``reached`` agrees with the number there. ``payload``: for ``waiting``.
 
         Raises:
             Rejected, PageFault: as ``release``; the page may go while this waits.
             Stopped: the channel is to stop.
         """
         _require_aligned(addr, size)
+
+        def look() -> bool:
+            value = self._memory.read_number(addr, size)
+            self._acquiring = addr, payload, value
+            return reached(value)
+
         if not reached(self._memory.read_number(addr, size)):
             self._counts.waits += 1
             start = task.now()
             try:
-                self._waits.wait_until(lambda: reached(self._memory.read_number(addr, size)), self._stopped)
+                self._waits.wait_until(look, self._stopped)
             finally:
+                self._acquiring = None
                 self._counts.waited += task.now() - start
         self._counts.acquires += 1
 

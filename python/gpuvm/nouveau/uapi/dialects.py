@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gpuvm.errors import InvalidArgument
+from gpuvm.errors import GpuvmError, InvalidArgument
 from gpuvm.nouveau.bind import BindOp, OpCode
 from gpuvm.nouveau.uapi import structs
 from gpuvm.nouveau.uapi.layout import Layout, maker
@@ -66,7 +66,7 @@ class Dialect:
 
         Raises:
             InvalidArgument: no operation has such a number.
-            GpuvmError: what ``lookup`` raises.
+            GpuvmError: what ``lookup`` raises. ``request`` is the index of the operation, here and above.
 
         Source: ``bind_job_op_from_uop``, ``bind_validate_ops``.
         """
@@ -74,16 +74,34 @@ class Dialect:
         for index, op in enumerate(ops):
             if op[0] not in meanings:
                 raise self._unknown(index, op)
-        result = []
-        for number, flags, handle, addr, bo_offset, range in ops:
-            code, sparse = meanings[number]
-            sparse &= flags
-            if code is OpCode.MAP and not sparse:
-                bind_op = _bind_op((code, addr, range, lookup(handle), bo_offset, flags & KIND, False))
-            else:
-                bind_op = _bind_op((code, addr, range, None, 0, 0, sparse != 0))
-            result.append(bind_op)
+        result: list[BindOp] = []
+        try:
+            for number, flags, handle, addr, bo_offset, range in ops:
+                code, sparse = meanings[number]
+                sparse &= flags
+                if code is OpCode.MAP and not sparse:
+                    bind_op = _bind_op((code, addr, range, lookup(handle), bo_offset, flags & KIND, False))
+                else:
+                    bind_op = _bind_op((code, addr, range, None, 0, 0, sparse != 0))
+                result.append(bind_op)
+        except GpuvmError as error:
+            error.request = len(result)
+            raise
         return result
+
+    def tell(self, error: GpuvmError, ops: Sequence[VmBindOp]) -> None:
+        """Note on ``error`` which of several operations it is about, ``error.request``, counted from 0."""
+        if error.request is None or len(ops) < 2:
+            return
+        number, flags, handle, addr, _, range = ops[error.request]
+        meaning = self.meanings.get(number)
+        what = str(number) if meaning is None else meaning.code.name
+        if meaning is not None and flags & meaning.sparse:
+            what += " sparse"
+        shown = f" handle {handle}" if what == OpCode.MAP.name else ""
+        error.add_note(
+            f"VM_BIND: operation {error.request} of {len(ops)}: {what} [{addr:#x}, {addr + range:#x}){shown}"
+        )
 
     def _unknown(self, index: int, op: VmBindOp) -> InvalidArgument:
         known = ", ".join(f"{number} {meaning.code.name}" for number, meaning in self.meanings.items())
@@ -91,6 +109,7 @@ class Dialect:
             f'VM_BIND: operation {index} is {op.op}; the dialect "{self.name}" has {known}',
             op.op,
             tuple(self.meanings),
+            index,
         )
 
 

@@ -51,12 +51,13 @@ def ioctl(
     direction = _IN | _OUT
     if request & ~0xFF:
         if request >> 8 & 0xFF != TYPE:
-            return -UnknownCall.code
+            of = request >> 8 & 0xFF
+            return _refused(client, UnknownCall(f"ioctl {request:#x} is of type {of:#x}; DRM's is {TYPE:#x}"))
         size = min(size, request >> 16 & 0x3FFF)
         direction = request >> 30 & 3
     known = _CALLS.get(request & 0xFF)
     if known is None:
-        return -InvalidArgument.code
+        return _refused(client, InvalidArgument(f"ioctl {request:#x}: number {request & 0xFF:#x} is no call"))
     call, reads, kernel_size = known
     direction = direction & reads if kernel_size else reads  # NVIF copies both ways, whatever it is told
     if view.readonly and direction & _OUT:
@@ -70,7 +71,13 @@ def ioctl(
     try:
         call(client, data, UserMemory.own() if memory is None else memory)
     except GpuvmError as error:
-        result = -error.code
+        result = _refused(client, error)
     if direction & _OUT:
         view[:size] = data[:size]
     return result
+
+
+def _refused(client: Client, error: GpuvmError) -> int:
+    """The answer. Of ``error`` only its text is kept: its traceback has objects that may have to go."""
+    client.last_error = "\n".join((str(error), *getattr(error, "__notes__", ())))
+    return -error.code
