@@ -182,8 +182,7 @@ class Books:
         """It comes back, perhaps elsewhere."""
         bo.extents = extents
         self.backend.touched = self.pages_of(bo)
-        exec: Any = None
-        with bo.resv:
+        with Exec() as exec, bo.resv:
             for vm_bo in self.vm.vm_bos():
                 if vm_bo.obj is bo:
                     bring_back(self.vm, vm_bo, exec)
