@@ -4,7 +4,8 @@ A *carrier* is a pair of sockets. One is handed out as the kernel hands out the 
 of a syncobj. It is recognised by its inode, so copies made by ``dup``, ``fork`` or ``SCM_RIGHTS`` name the
 same object. We keep the other, which costs a second descriptor. It tells by ``POLLHUP`` that the last copy of
 the first was closed, in whatever process. As in the kernel the file keeps the object alive. But the kernel
-lets go at the last close; we do at the next call that exports or imports anything.
+lets go at the last close; we do at the next call that exports or imports anything, or when somebody who waits
+for ``Carriers.fileno`` calls ``collect``.
 """
 
 from __future__ import annotations
@@ -127,6 +128,8 @@ class Carriers:
         self._epoll: dict[None, select.epoll] = {}
         self._by_identity: dict[tuple[int, int], Carrier] = {}
         self._by_end: dict[int, Carrier] = {}
+        self._sockets = 0
+        """The device that all sockets are on."""
 
     def export(self, content: object, abandoned: Callable[[], None] | None = None) -> tuple[int, Carrier]:
         """Open a file that names ``content``: its descriptor, which the caller closes, and our end of it.
@@ -139,8 +142,9 @@ class Carriers:
             return self._export(content, abandoned)
 
     def _export(self, content: object, abandoned: Callable[[], None] | None) -> tuple[int, Carrier]:
-        epoll = self._epoll.get(None) or self._epoll.setdefault(None, select.epoll())
+        epoll = self._polled()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.shutdown(socket.SHUT_RD)  # a descriptor sent to us would be kept, the file's own, too, for ever
         number, end = theirs.detach(), Descriptor(ours.detach())
         try:
             carrier = Carrier(end, _identity(number), content, abandoned)
@@ -148,9 +152,27 @@ class Carriers:
         except OSError:
             os.close(number)
             raise
+        self._sockets = carrier.identity[0]
         self._by_end[end.number] = carrier
         self._by_identity[carrier.identity] = carrier
         return number, carrier
+
+    def _polled(self) -> select.epoll:
+        return self._epoll.get(None) or self._epoll.setdefault(None, select.epoll())
+
+    def fileno(self) -> int:
+        """A descriptor that polls as readable from when a file was closed by all until ``collect``.
+
+        Raises:
+            TooManyFiles: out of descriptors.
+        """
+        with _running_out():
+            return self._polled().fileno()
+
+    def content(self, inode: int) -> object | None:
+        """What the socket with this number names, while some process has it open; None: none of ours."""
+        carrier = self._by_identity.get((self._sockets, inode))
+        return None if carrier is None or carrier.closed() else carrier.content
 
     def find(self, number: int) -> object | None:
         """What the file ``number`` names; None if it is no open file, or none of ours."""
