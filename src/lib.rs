@@ -23,6 +23,7 @@ mod runs;
 mod space;
 mod surface;
 mod tree;
+mod truncation;
 
 use pyo3::prelude::*;
 
@@ -32,8 +33,11 @@ mod _core {
 
     #[pymodule_export]
     use crate::binding::{
-        Buddy, Gpuva, Map, MappingIterator, PageTable, Pbdma, PhysicalMemory, Plan, Prefetch, Records, Remap,
-        Space, Surface, Unmap, VmBo, Work, cut_pages, fail_allocation, forbid_allocation, split_into_pages,
+        Attempt, BindDecoder, BindLog, BindOps, Buddy, Entrance, Gpuva, Map, MappingIterator, Notification,
+        PageTable, Passes, PathFilter, Pbdma, PhysicalMemory, Plan, Prefetch, ProcessMemory, RawExec,
+        RawMutex, RawTicket, Records, Remap, SeccompListener, Space, Surface, TruncationGuard, Unmap, VmBo,
+        WeakSet, Work, cut_pages, descriptor_link, fail_allocation, forbid_allocation, require_stack,
+        split_into_pages, watch_locks,
     };
 
     #[pymodule_init]

@@ -60,7 +60,7 @@ class Client:
         return number
 
     def bind_ops(self, ops: Sequence[VmBindOp]) -> list[BindOp]:
-        return self.dialect.bind_ops(ops, self.handles.lookup)
+        return [BindOp._make(op) for op in self.dialect.bind_ops(ops, self.handles)]
 
     def fault(self, call: str, *args: Any) -> FaultReport:
         """The report of an access that is refused, made where a channel's thread makes it."""

@@ -171,6 +171,48 @@ def test_programs_take_turns(seed: int) -> None:
         assert device.mem.statistics().evictions > 3
 
 
+def test_what_is_private_to_one_space_does_not_make_room() -> None:
+    """Not for more of it: GEM_NEW says so, before a bind has to. Room is where somebody else can go."""
+    with device_of(vram=8 * MIB, gart=8 * MIB) as device:
+        one, other = Program(device), Program(device)
+        bos = [one.bo(2 * MIB, VRAM | NO_SHARE) for _ in range(3)]
+        one.bind(*(map_op(AT + at * HUGE, HUGE, bo.handle) for at, bo in enumerate(bos)))
+        with pytest.raises(OutOfMemory):
+            one.client.gem_new(4 * MIB, VRAM | NO_SHARE)
+        anywhere = one.bo(4 * MIB, VRAM | GART | NO_SHARE)
+        assert domain_of(one, anywhere) is Domain.GART
+        theirs = other.bo(4 * MIB, VRAM | NO_SHARE)
+        assert domain_of(other, theirs) is Domain.VRAM
+        assert device.mem.statistics().evictions > 0
+        for at, bo in enumerate(bos):
+            assert one.shows(AT + at * HUGE, bo)
+
+
+def test_an_object_has_its_place_when_it_is_bound() -> None:
+    """Unless memory may be short: many that nobody binds then take what they are said to."""
+    with program_of(vram=8 * MIB, gart=8 * MIB) as program:
+        bos = [program.bo(2 * MIB, VRAM) for _ in range(6)]
+        domains = [program.client.handles.lookup(bo.handle).domain for bo in bos]
+        assert domains == [Domain.CPU] * 3 + [Domain.VRAM] * 3
+        assert program.client.gem_new(16 * MIB, 0).handle  # of no domain, where the GPU does not reach
+        with pytest.raises(OutOfMemory):
+            program.client.gem_new(16 * MIB, VRAM | GART)
+
+
+def test_a_submission_that_cannot_fit_is_refused() -> None:
+    """Shared objects make room for each other one by one; used at once they do not fit."""
+    with program_of(vram=8 * MIB, gart=8 * MIB) as program:
+        bos = [program.bo(3 * MIB, VRAM | GART) for _ in range(5)]
+        for at, bo in enumerate(bos):
+            program.bind(map_op(AT + 2 * at * HUGE, 3 * MIB, bo.handle))
+        with pytest.raises(OutOfMemory):
+            program.run()
+        program.bind(unmap_op(AT, 3 * MIB))
+        assert program.run() == 0
+        for at, bo in enumerate(bos[1:], 1):
+            assert program.shows(AT + 2 * at * HUGE, bo)
+
+
 @pytest.mark.parametrize("source", SOURCES)
 @every_domain
 def test_every_allocation_on_the_way_back(domain: int, source: str) -> None:
@@ -211,7 +253,7 @@ def test_too_much_for_one() -> None:
             assert calls.exec(program.channel.id) == -errno.ENOMEM
         program.bind(unmap_op(AT, HUGE))
         assert calls.exec(program.channel.id) == -errno.ENOMEM  # the other half of it is still mapped
-        program.bind(unmap_op(AT, 2 * HUGE))
+        program.bind(unmap_op(AT, 3 * MIB))
         for at, bo in [*enumerate(bos)][1:]:
             assert program.shows(AT + at * 2 * HUGE, bo, 0, BIG)
 

@@ -13,10 +13,10 @@ import pushbuf
 from contention import strategy_of
 from driver_world import (
     BIG,
+    CPU,
     GART,
     HUGE,
     MIB,
-    VRAM,
     Held,
     Program,
     device_of,
@@ -28,7 +28,9 @@ from driver_world import (
 )
 from gpuvm._core import Work
 from gpuvm.errors import BadFile, Busy, Interrupted, InvalidArgument
-from gpuvm.mmu import AddressSpace, PageTable
+from gpuvm.mem import Domain
+from gpuvm.mem.placement import placement_of
+from gpuvm.mmu import AddressSpace
 from gpuvm.mmu.translation import Access
 from gpuvm.nouveau import Device, client, device
 from gpuvm.nouveau.uapi.requests import Push
@@ -144,13 +146,13 @@ def test_memory_is_given_to_others_when_no_engine_writes_there_any_more(
             program.bind(map_op(word, BIG, semaphores.handle), map_op(HUGE, BIG, source.handle))
             fence = program.exec(pushbuf.Push().acquire(word, 7).copy(16 * HUGE, HUGE, 64))
             program.bind(map_op(16 * HUGE, 3 * MIB, target.handle))
-            handle = stranger.gem_new(3 * MIB, VRAM).handle
+            handle = stranger.gem_new(3 * MIB, CPU).handle  # has no place in VRAM yet
 
             def take(stranger: client.Client = stranger, handle: int = handle) -> None:
                 looked[-1].wait()
                 obj = stranger.handles.lookup(handle)
                 with obj.resv:
-                    obj.device.validate(obj)
+                    obj.device.validate(obj, placement_of(Domain.VRAM))
 
             program.words(semaphores)[0, 0] = 7
             run.spawn(take)
@@ -184,13 +186,15 @@ def test_a_fault_knows_the_bind_that_writes_the_entries(monkeypatch: pytest.Monk
     touches = []
     with program_of() as program:
         bo = program.bo()
-        write = PageTable.write_all
+        assert program.client.vm is not None
+        entries = program.client.vm.entries
+        write = entries.write
 
-        def looking(table: PageTable, work: Work) -> None:
+        def looking(work: Work) -> None:
             touches.append(program.client.history.last_touch(HUGE))
-            write(table, work)
+            write(work)
 
-        monkeypatch.setattr(PageTable, "write_all", looking)
+        monkeypatch.setattr(entries, "write", looking)
         for run_async in (False, True):
             program.bind(map_op(HUGE, BIG, bo.handle), run_async=run_async)
             program.client.settle()

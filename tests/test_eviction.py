@@ -285,7 +285,7 @@ def test_address_spaces_are_listed_while_none_can_join() -> None:
             lockdep.assert_held(obj.gpuva_lock)  # in immediate mode they join with it, and with nothing else
             return super().__iter__()
 
-    obj.vms = Watched()  # type: ignore[misc]
+    obj.vms = Watched()  # type: ignore[assignment, misc]
     evict(obj)
     with pytest.raises(LockdepError):
         list(obj.vms)

@@ -71,6 +71,51 @@ def test_who_forgot_to_unmap_sees_zeros_and_leaves_none_but_zeros() -> None:
         assert not file.view[again : again + 4 * PAGE].any()
 
 
+def test_what_is_mapped_stays_until_it_is_not() -> None:
+    file = small()
+    mapped: list[tuple[int, int]] = []
+    file.mapped = lambda: mapped
+    offsets = [file.allocate(2 * PAGE) for _ in range(6)]
+    for offset in offsets:
+        file.view[offset] = 1
+        file.free(offset, 2 * PAGE)
+    with pytest.raises(InvalidArgument, match="not handed out"):
+        file.free(offsets[0], 2 * PAGE)
+    assert (file.used, file.parts, file.statistics().freed) == (0, [], 12 * PAGE)
+    mapped[:] = [(PAGE, 3 * PAGE), (6 * PAGE, 8 * PAGE), (11 * PAGE, 20 * PAGE)]
+    file.collect()
+    file.check()
+    kept = [0, 2 * PAGE, 6 * PAGE, 10 * PAGE]
+    assert [part[0] for part in data_parts(file.fd, 0, 16 * PAGE)] == kept
+    assert [offset for offset in offsets if file.view[offset]] == kept
+    assert file.allocate(2 * PAGE) == 12 * PAGE
+    assert file.allocate(2 * PAGE) == 14 * PAGE
+    assert file.allocate(2 * PAGE) == 4 * PAGE
+    mapped.clear()
+    file.collect()
+    assert [offset for offset in offsets if file.view[offset]] == []
+    assert file.statistics().freed == 0
+    file.check()
+
+
+def test_who_has_what_mapped_is_asked_now_and_then() -> None:
+    file = ObjectFile()
+    asked = 0
+
+    def mapped() -> list[tuple[int, int]]:
+        nonlocal asked
+        asked += 1
+        return []
+
+    file.mapped = mapped
+    for _ in range(3000):
+        file.free(file.allocate(PAGE), PAGE)
+    assert 1 <= asked <= 4
+    file.free(file.allocate(1 << 30), 1 << 30)
+    assert file.statistics().freed == 0
+    file.check()
+
+
 @pytest.mark.parametrize("size", [0, -PAGE, 1, PAGE + 1])
 def test_parts_are_whole_pages(size: int) -> None:
     file = small()

@@ -14,6 +14,7 @@ from gpuvm.mmu.formats.gp100 import GP100
 from gpuvm.mmu.page_table import PageTable
 from gpuvm.mmu.tables import TablePool
 from gpuvm.sync import lockdep
+from gpuvm.sync.mutex import Mutex
 from page_table_scene import GIB, KIB, MIB, Scene, vram
 from table_memory import ArrayMemory
 
@@ -178,8 +179,9 @@ def test_memory_that_cannot_hold_tables_is_refused() -> None:
 
 @pytest.mark.parametrize("addr", [100, 1 << 16, (1 << 64) - 4096])
 def test_a_root_must_be_within_vram(addr: int) -> None:
+    locks = Mutex("counting"), Mutex("mapping")
     with pytest.raises(InvalidArgument):
-        _core.PageTable(np.zeros(1 << 16, np.uint8), GP100.layout(), addr)
+        _core.PageTable(np.zeros(1 << 16, np.uint8), GP100.layout(), addr, *locks)
 
 
 # -- every allocation fails once

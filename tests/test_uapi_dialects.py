@@ -9,9 +9,10 @@ import pytest
 
 from gpuvm.errors import InvalidArgument, NotFound
 from gpuvm.mem import GemObject
+from gpuvm.mem.handles import GemHandles
 from gpuvm.nouveau import BindOp, OpCode
 from gpuvm.nouveau.device import Device
-from gpuvm.nouveau.uapi import CURRENT, SERIES, Dialect, UserMemory, numbers, structs
+from gpuvm.nouveau.uapi import CURRENT, SERIES, Caller, Dialect, UserMemory, numbers, structs
 from gpuvm.nouveau.uapi.requests import VmBindOp
 from gpuvm.va import Regions
 from uapi_program import Program, filled
@@ -27,35 +28,48 @@ def device() -> Iterator[Device]:
         device.check()
 
 
-def nobody(handle: int) -> GemObject:
-    raise NotFound(f"no {handle}", handle)
+@pytest.fixture
+def nobody(device: Device) -> GemHandles:
+    return GemHandles(device.mem)
 
 
-def op(number: int, flags: int = 0, handle: int = 5) -> VmBindOp:
+def op(number: int, flags: int = 0, handle: int = 1) -> VmBindOp:
     return VmBindOp(number, flags, handle, 0x1000, 0x2000, 0x3000)
+
+
+def handles_of(obj: GemObject) -> GemHandles:
+    """One, 1."""
+    handles = GemHandles(obj.device)
+    handles.create(obj)
+    return handles
+
+
+def as_bytes(ops: list[VmBindOp]) -> bytearray:
+    data = bytearray(len(ops) * structs.VM_BIND_OP.size)
+    for place, one in enumerate(ops):
+        structs.VM_BIND_OP.pack_into(data, place * structs.VM_BIND_OP.size, *one)
+    return data
 
 
 def test_operations_of_today(device: Device) -> None:
     obj = device.mem.create(PAGE)
-    lookup = {5: obj}.__getitem__
     unknown = 0xFFFFFE00
-    assert CURRENT.bind_ops(
-        [op(0), op(0, 0x106), op(1, 6), op(1, 0x106), op(0, 0xE06 | unknown)], lookup
-    ) == [
-        BindOp(OpCode.MAP, 0x1000, 0x3000, obj, 0x2000),
-        BindOp(OpCode.MAP, 0x1000, 0x3000, sparse=True),
-        BindOp(OpCode.UNMAP, 0x1000, 0x3000),
-        BindOp(OpCode.UNMAP, 0x1000, 0x3000, sparse=True),
-        BindOp(OpCode.MAP, 0x1000, 0x3000, obj, 0x2000, kind=6),
-    ]
+    asked = [op(0), op(0, 0x106), op(1, 6), op(1, 0x106), op(0, 0xE06 | unknown)]
+    for ops in (asked, tuple(asked), as_bytes(asked)):
+        assert list(CURRENT.bind_ops(ops, handles_of(obj))) == [
+            BindOp(OpCode.MAP, 0x1000, 0x3000, obj, 0x2000),
+            BindOp(OpCode.MAP, 0x1000, 0x3000, sparse=True),
+            BindOp(OpCode.UNMAP, 0x1000, 0x3000),
+            BindOp(OpCode.UNMAP, 0x1000, 0x3000, sparse=True),
+            BindOp(OpCode.MAP, 0x1000, 0x3000, obj, 0x2000, kind=6),
+        ]
 
 
 def test_operations_of_the_series(device: Device) -> None:
     """A kind is 8 bits, not whether there are any (its bug); only an ALLOC may be sparse."""
     obj = device.mem.create(PAGE)
-    lookup = {5: obj}.__getitem__
     ops = [op(0), op(0, SPARSE), op(1, SPARSE), op(2, 0xDB), op(2, SPARSE | 6), op(3, SPARSE | 6)]
-    assert SERIES.bind_ops(ops, lookup) == [
+    assert list(SERIES.bind_ops(ops, handles_of(obj))) == [
         BindOp(OpCode.ALLOC, 0x1000, 0x3000),
         BindOp(OpCode.ALLOC, 0x1000, 0x3000, sparse=True),
         BindOp(OpCode.FREE, 0x1000, 0x3000),
@@ -66,19 +80,20 @@ def test_operations_of_the_series(device: Device) -> None:
 
 
 @pytest.mark.parametrize(("dialect", "numbers"), [(CURRENT, 2), (SERIES, 4)])
-def test_numbers_come_before_handles(dialect: Dialect, numbers: int) -> None:
+def test_numbers_come_before_handles(dialect: Dialect, numbers: int, nobody: GemHandles) -> None:
     show = next(number for number in range(numbers) if dialect.meanings[number].code is OpCode.MAP)
-    with pytest.raises(NotFound):
-        dialect.bind_ops([op(show)], nobody)
+    with pytest.raises(NotFound, match="no handle 1;") as missing:
+        dialect.bind_ops([op(1 - show % 2, handle=0), op(show)], nobody)
+    assert (missing.value.value, missing.value.request) == (1, 1)
     for bad in (numbers, 0xFFFFFFFF):
         with pytest.raises(InvalidArgument, match="operation 1") as caught:
             dialect.bind_ops([op(show), op(bad)], nobody)
         assert caught.value.value == bad
         assert caught.value.bound == tuple(range(numbers))
-    assert dialect.bind_ops([], nobody) == []
+    assert list(dialect.bind_ops([], nobody)) == []
 
 
-def test_only_what_is_shown_needs_an_object() -> None:
+def test_only_what_is_shown_needs_an_object(nobody: GemHandles) -> None:
     CURRENT.bind_ops([op(0, SPARSE), op(1), op(1, SPARSE)], nobody)
     SERIES.bind_ops([op(0), op(0, SPARSE), op(1), op(3)], nobody)
 
@@ -134,11 +149,11 @@ def test_a_call_of_another_process(device: Device) -> None:
             pages.map[: len(theirs)] = theirs
 
         with child(prepare) as pid:
-            memory = UserMemory(pid)
-            program = Program(client, memory)
+            caller = Caller.own()._replace(memory=UserMemory(pid))
+            program = Program(client, caller)
             program.do(numbers.VM_BIND, op_count=1, op_ptr=pages.addr)
             program.do(numbers.VERSION, name=pages.addr, name_len=7)
-            assert memory.read(pages.addr, 7) == b"nouveau"
+            assert caller.memory.read(pages.addr, 7) == b"nouveau"
         assert client.vm is not None
         assert client.vm.find_first(0x20000, 1) is not None
     assert pages.map[:] == bytes(PAGE)

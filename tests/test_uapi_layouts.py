@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -180,3 +181,16 @@ def test_layouts_are_the_headers(from_headers: dict[str, int]) -> None:
             assert from_headers[layout.c_name] == layout.size - newer_bytes(layout), layout
             offsets = {name: offset for name, _, offset in fields_of(layout)}
             assert {name: from_headers[name] for name in offsets} == offsets
+
+
+def test_numbers_of_displays_are_the_headers() -> None:
+    """SET_CLIENT_CAP and all that is called MODE, but not dumb buffers, which need no display."""
+    header = INCLUDE / "drm" / "drm.h"
+    if not header.is_file():
+        pytest.skip(f"no {header}: `make test` fetches it where it reaches a mirror of Debian")
+    calls = re.findall(r"#define DRM_IOCTL_(\w+)\s+DRM_IO\w*\(\s*(0x\w+)", header.read_text())
+    assert {
+        int(number, 16)
+        for name, number in calls
+        if name == "SET_CLIENT_CAP" or (name.startswith("MODE_") and not name.endswith("_DUMB"))
+    } == numbers.OF_DISPLAYS

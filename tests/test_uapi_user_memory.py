@@ -15,11 +15,13 @@ import pytest
 
 from gpuvm.errors import BadAddress, OutOfMemory, TooMany
 from gpuvm.nouveau.uapi.user_array import KMALLOC_MAX, UserArray
-from gpuvm.nouveau.uapi.user_memory import LONGEST, U64_END, WINDOW, UserMemory
+from gpuvm.nouveau.uapi.user_memory import LONGEST, UserMemory
 from gpuvm.sync import task
 from user_pages import PAGE, Pages, child
 
 TASK_SIZE = 1 << 47
+U64_END = 1 << 64
+WINDOW = UserMemory.WINDOW
 
 
 @pytest.fixture

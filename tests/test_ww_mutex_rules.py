@@ -266,8 +266,7 @@ class TestQueue:
 
 def free_behind_its_back(holder: Actor, lock: WwMutex) -> None:
     """As an unlock does that found nobody in the queue, before it looks there again."""
-    lock._holder = None
-    lock._token[None] = True
+    lock._token = None
     holder.do(lockdep.release, lock)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gpuvm.nouveau.client import Client
-from gpuvm.nouveau.uapi import UserMemory, structs
+from gpuvm.nouveau.uapi import Caller, structs
 from gpuvm.nouveau.uapi.layout import Layout
 from gpuvm.nouveau.uapi.numbers import Ioctl
 
@@ -43,9 +43,9 @@ def no_descriptor_left() -> Iterator[None]:
 class Program:
     """Arrays stay where they are for as long as the program is there."""
 
-    def __init__(self, client: Client, memory: UserMemory | None = None) -> None:
+    def __init__(self, client: Client, caller: Caller | None = None) -> None:
         self.client = client
-        self.memory = memory
+        self.caller = caller
         self.answer: dict[str, Any] = {}
         """The fields of the last structure, after the call."""
         self._arrays: list[object] = []
@@ -54,7 +54,7 @@ class Program:
         """What ``ioctl`` returns for a structure with these fields."""
         assert ioctl.layout is not None
         data = filled(ioctl.layout, **fields)
-        result = self.client.ioctl(ioctl.request, data, self.memory)
+        result = self.client.ioctl(ioctl.request, data, self.caller)
         self.answer = fields_of(ioctl.layout, data)
         return result
 

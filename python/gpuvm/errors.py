@@ -123,6 +123,12 @@ class TooManyFiles(GpuvmError):
     code = errno.EMFILE
 
 
+class FileTableFull(GpuvmError):
+    """Whoever serves the call has no file descriptor left."""
+
+    code = errno.ENFILE
+
+
 class PermissionDenied(GpuvmError):
     """It belongs to somebody else, who does not share it."""
 
@@ -145,6 +151,12 @@ class TooMany(GpuvmError):
     """A count times a size is more than an address can say."""
 
     code = errno.EOVERFLOW
+
+
+class Gone(GpuvmError):
+    """The process that is meant has ended."""
+
+    code = errno.ESRCH
 
 
 class NoDevice(GpuvmError):

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use super::bind_ops::{Action, Call, Request};
+use super::bind_ops::{Action, BindOps, Request};
 use super::errors::Class;
 use super::space::{Space, region_fault};
 use super::work::Work;
@@ -41,9 +41,10 @@ impl From<Misfit> for Refusal {
 
 /// A call that is being carried out.
 pub struct Carried<'a, 'py> {
+    py: Python<'py>,
     space: &'a mut Space,
     paging: &'a mut Paging,
-    call: &'a Call<'py>,
+    call: &'a BindOps,
     work: &'a mut Work,
     /// Objects without memory have no pages, and everything will be undone.
     rehearsal: bool,
@@ -61,7 +62,7 @@ impl<'a, 'py> Carried<'a, 'py> {
         py: Python<'py>,
         space: &'a mut Space,
         paging: &'a mut Paging,
-        call: &'a Call<'py>,
+        call: &'a BindOps,
         work: &'a mut Work,
         rehearsal: bool,
     ) -> Result<Vec<usize>, (usize, Refusal)> {
@@ -69,7 +70,7 @@ impl<'a, 'py> Carried<'a, 'py> {
         let scratch = std::mem::take(&mut paging.scratch);
         space.core.open_journal();
         let (ops, change, fresh) = (Vec::new(), Change::default(), Vec::new());
-        let mut carried = Carried { space, paging, call, work, rehearsal, scratch, ops, change, fresh };
+        let mut carried = Carried { py, space, paging, call, work, rehearsal, scratch, ops, change, fresh };
         let done = carried.all();
         let Carried { space, paging, work, scratch, fresh, .. } = carried;
         paging.scratch = scratch;
@@ -89,7 +90,7 @@ impl<'a, 'py> Carried<'a, 'py> {
         room.and_then(|()| self.space.core.reserve_journal_for(requests.len()))
             .map_err(|refused| (0, refused.into()))?;
         for (index, request) in requests.iter().enumerate() {
-            let done = match request.action {
+            let done = match request.action() {
                 Action::Map => self.map(request, index as u32),
                 Action::Unmap => self.unmap(request, index as u32),
                 Action::MakeRegion => self.make_region(request, index as u32),
@@ -105,24 +106,24 @@ impl<'a, 'py> Carried<'a, 'py> {
         self.require_lasting(request)?;
         self.scratch.new.clear();
         if !target.extents.is_empty() {
-            let place = (request.addr, request.range());
+            let place = (request.addr, request.range);
             split(&self.paging.sizes, place, &target.extents, request.offset, &mut self.scratch.new)?;
         } else if !self.rehearsal {
             return Err(Refusal::Unreachable);
         }
         let regions = &self.space.core.regions;
-        if !regions.allow(request.addr, request.end) {
-            let (class, reason, bound) = region_fault(regions, request.addr, request.end);
-            let message = format!("prepare: range [{:#x}, {:#x}) {reason}", request.addr, request.end);
+        if !regions.allow(request.addr, request.end()) {
+            let (class, reason, bound) = region_fault(regions, request.addr, request.end());
+            let message = format!("prepare: range [{:#x}, {:#x}) {reason}", request.addr, request.end());
             return Err(Refusal::Told(class, message, bound));
         }
-        let unknown = self.space.unknown(&target.obj);
+        let unknown = self.space.unknown(target.obj.bind(self.py));
         self.space.core.reserve(1, unknown)?;
         self.space.reserve_beside(unknown)?;
-        let record = self.space.intern(&target.obj);
+        let record = self.space.intern(target.obj.bind(self.py));
         let is_fresh = self.space.core.objects.get(record).refs == 0;
         let (offset, flags) = (request.offset, request.flags());
-        let mapping = Mapping { addr: request.addr, range: request.range(), offset, object: record, flags };
+        let mapping = Mapping { addr: request.addr, range: request.range, offset, object: record, flags };
         let at = self.space.core.tree.locate(request.addr);
         self.ops.clear();
         plan::map(&self.space.core, at, &mapping, &mut self.change, &mut self.ops);
@@ -130,7 +131,7 @@ impl<'a, 'py> Carried<'a, 'py> {
             self.space.core.objects.settle(record);
             return Err(refusal);
         }
-        if target.external {
+        if target.external() {
             self.space.core.objects.extobjs.add(record);
         }
         if is_fresh {
@@ -141,7 +142,7 @@ impl<'a, 'py> Carried<'a, 'py> {
 
     /// Refuse to map into a region that is being dropped.
     fn require_lasting(&self, request: &Request) -> Result<(), Refusal> {
-        let Some(dropping) = self.paging.dropping_at(request.addr, request.end) else { return Ok(()) };
+        let Some(dropping) = self.paging.dropping_at(request.addr, request.end()) else { return Ok(()) };
         let Region { addr, end, .. } = dropping.region;
         let (class, how) = if dropping.bind == self.work.bind {
             (Class::InvalidArgument, "which an earlier operation drops; map there in a later bind")
@@ -150,7 +151,8 @@ impl<'a, 'py> Carried<'a, 'py> {
         };
         let message = format!(
             "prepare: [{:#x}, {:#x}) touches the region [{addr:#x}, {end:#x}), {how}",
-            request.addr, request.end
+            request.addr,
+            request.end()
         );
         Err(Refusal::Told(class, message, Some((addr, end - addr))))
     }
@@ -160,7 +162,7 @@ impl<'a, 'py> Carried<'a, 'py> {
         self.space.core.reserve(1, 0)?;
         let at = self.space.core.tree.locate(request.addr);
         self.ops.clear();
-        plan::unmap(&self.space.core, at, request.addr, request.end, &mut self.change, &mut self.ops);
+        plan::unmap(&self.space.core, at, request.addr, request.end(), &mut self.change, &mut self.ops);
         self.apply(request, number)
     }
 
@@ -184,7 +186,7 @@ impl<'a, 'py> Carried<'a, 'py> {
         for (slot, mapping) in slots.into_iter().zip(self.change.added()) {
             let pages = if mapping.addr < request.addr {
                 &mut prev
-            } else if mapping.addr < request.end {
+            } else if mapping.addr < request.end() {
                 &mut new
             } else {
                 &mut next
@@ -213,7 +215,7 @@ impl<'a, 'py> Carried<'a, 'py> {
 
     /// A region in the address space; the page table is to make a sparse one so.
     fn make_region(&mut self, request: &Request, number: u32) -> Result<(), Refusal> {
-        let (addr, end) = (request.addr, request.end);
+        let (addr, end) = (request.addr, request.end());
         let region = Region { addr, end, sparse: request.sparse };
         let core = &mut self.space.core;
         match make_region(core, region) {
@@ -241,7 +243,7 @@ impl<'a, 'py> Carried<'a, 'py> {
 
     /// Unmap what is in it now; the region itself stays, being dropped, until the bind is cleaned up.
     fn drop_region(&mut self, request: &Request, number: u32) -> Result<(), Refusal> {
-        let (addr, end) = (request.addr, request.end);
+        let (addr, end) = (request.addr, request.end());
         let region = self.space.core.regions.find(addr, end).copied();
         let lasting = region.filter(|_| self.paging.dropping_at(addr, end).is_none());
         let Some(lasting) = lasting else {

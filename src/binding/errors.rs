@@ -25,6 +25,13 @@ pub enum Class {
     Busy,
     NotSupported,
     PermissionDenied,
+    BadAddress,
+    Gone,
+    TooMany,
+    Contended,
+    AlreadyLocked,
+    /// Any of them.
+    GpuvmError,
 }
 
 /// What `value` and `bound` of an error can be.
@@ -166,6 +173,12 @@ pub fn out_of_memory(py: Python<'_>, refused: Refused) -> PyErr {
             lockdep_error(py, message)
         }
     }
+}
+
+/// Whether an exception is of a class, or of one made of it.
+pub fn is_a(py: Python<'_>, failure: &PyErr, class: Class) -> bool {
+    let module = MODULE.get(py).expect("init ran at import").bind(py);
+    module.getattr(format!("{class:?}")).is_ok_and(|class| failure.matches(py, class).unwrap_or(false))
 }
 
 /// A rule of the lock validator was broken.

@@ -6,6 +6,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use super::bind_ops::{self, BindOps};
 use super::bulk::{self, Records};
 use super::errors::{Class, Flags, U64, error, out_of_memory};
 use super::gpuva::Gpuva;
@@ -409,20 +410,25 @@ impl Space {
         opened.map_err(|refused| out_of_memory(slf.py(), refused))
     }
 
+    /// ``BindOp``s, unless something is wrong with one in itself.
+    fn _read_ops(slf: &Bound<'_, Self>, ops: &Bound<'_, PyTuple>) -> PyResult<BindOps> {
+        bind_ops::read(slf, ops)
+    }
+
     /// Carry bind operations out in the space, all or none.
-    fn _prepare_work(slf: &Bound<'_, Self>, ops: &Bound<'_, PyTuple>) -> PyResult<Work> {
-        vm_bind::prepare(slf, ops)
+    fn _prepare_work(slf: &Bound<'_, Self>, ops: &Bound<'_, BindOps>) -> PyResult<Work> {
+        vm_bind::prepare(slf, &mut *ops.try_borrow_mut()?)
     }
 
     /// Refuse bind operations that `_prepare_work` would refuse if all objects had memory. Nothing is changed.
-    fn _rehearse(slf: &Bound<'_, Self>, ops: &Bound<'_, PyTuple>) -> PyResult<()> {
-        vm_bind::rehearse(slf, ops)
+    fn _rehearse(slf: &Bound<'_, Self>, ops: &Bound<'_, BindOps>) -> PyResult<()> {
+        vm_bind::rehearse(slf, &mut *ops.try_borrow_mut()?)
     }
 
     /// The objects that bind operations map, unmap or cut, one for each reservation but the space's own; and whether
     /// any shares that one.
-    fn _touched(slf: &Bound<'_, Self>, ops: &Bound<'_, PyTuple>) -> PyResult<(Vec<Py<PyAny>>, bool)> {
-        vm_bind::touched(slf, ops)
+    fn _touched(slf: &Bound<'_, Self>, ops: &Bound<'_, BindOps>) -> PyResult<(Vec<Py<PyAny>>, bool)> {
+        vm_bind::touched(slf, &mut *ops.try_borrow_mut()?)
     }
 
     /// Take everything out of the space, for good; what is left to do, and the objects that it does not know any more.

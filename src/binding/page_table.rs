@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::errors::{Class, U64, error, error_about, lockdep_error, out_of_memory};
+use super::raw_mutex::RawMutex;
 use super::work::Work;
 use crate::memory::Refused;
 use crate::page_change::NOWHERE;
@@ -22,6 +23,10 @@ use crate::page_table::{self, Layout, Level, Match, Page, Pointer, Refusal, Tabl
 pub struct PageTable {
     /// None once closed.
     open: Option<Open>,
+    /// Over references and which tables there are, and over entries. The calls for `Work` take them, for the others it
+    /// is the caller's duty.
+    counting: Py<RawMutex>,
+    mapping: Py<RawMutex>,
 }
 
 struct Open {
@@ -45,11 +50,19 @@ type FoundRow = (u8, usize, u64, u64, u64, (u64, u8, u8, u8), u8);
 impl PageTable {
     /// Empty tables with their root at ``root``.
     ///
-    /// ``view`` is VRAM as writable bytes; it is kept until ``close``. ``layout`` is ``Format.layout()``.
+    /// ``view`` is VRAM as writable bytes; it is kept until ``close``. ``layout`` is ``Format.layout()``. Locks are over
+    /// references and tables, and over entries.
     /// EINVAL: the levels do not fit together, or a root cannot be there.
     #[new]
-    #[pyo3(signature = (view, layout, root))]
-    fn new(py: Python<'_>, view: &Bound<'_, PyAny>, layout: &Bound<'_, PyAny>, root: U64) -> PyResult<Self> {
+    #[pyo3(signature = (view, layout, root, counting, mapping))]
+    fn new(
+        py: Python<'_>,
+        view: &Bound<'_, PyAny>,
+        layout: &Bound<'_, PyAny>,
+        root: U64,
+        counting: Py<RawMutex>,
+        mapping: Py<RawMutex>,
+    ) -> PyResult<Self> {
         let (layout, va_bits) = read_layout(layout)?;
         layout.check(va_bits).map_err(|message| {
             error(py, Class::InvalidArgument, format!("page table: {message}; correct the format"))
@@ -64,7 +77,7 @@ impl PageTable {
         let vram = unsafe { Vram::new(base, view.len_bytes() as u64) };
         let core = page_table::PageTable::new(layout, vram, root.0)
             .map_err(|refusal| raise(py, "page table", (root.0, 0), &[], refusal))?;
-        Ok(PageTable { open: Some(Open { core, vram, _view: view }) })
+        Ok(PageTable { open: Some(Open { core, vram, _view: view }), counting, mapping })
     }
 
     /// Reference the page slots in a range; see ``Backend.get``.
@@ -97,17 +110,23 @@ impl PageTable {
     #[pyo3(signature = (work))]
     fn get_all(slf: &Bound<'_, Self>, work: &Bound<'_, Work>) -> PyResult<()> {
         let mut work = work.try_borrow_mut()?;
-        while let Some(get) = work.effects.gets.get(work.got).copied() {
-            let Slots { addr, range, shift } = get.slots;
-            let got = Self::changing(slf, "get", (addr, range), |core| {
-                core.get((addr, range, u32::from(shift)), &[])
-            });
-            if got?.is_some() {
-                break;
-            }
-            work.got += 1;
-        }
-        Ok(())
+        Self::with(
+            slf,
+            |tables| &tables.counting,
+            || {
+                while let Some(get) = work.effects.gets.get(work.got).copied() {
+                    let Slots { addr, range, shift } = get.slots;
+                    let got = Self::changing(slf, "get", (addr, range), |core| {
+                        core.get((addr, range, u32::from(shift)), &[])
+                    });
+                    if got?.is_some() {
+                        break;
+                    }
+                    work.got += 1;
+                }
+                Ok(())
+            },
+        )
     }
 
     /// Drop the references that were taken for `work`; the tables that are free now, as (address, bytes).
@@ -115,38 +134,64 @@ impl PageTable {
     fn unget_all<'py>(slf: &Bound<'py, Self>, work: &Bound<'py, Work>) -> PyResult<Bound<'py, PyList>> {
         let freed = PyList::empty(slf.py());
         let mut work = work.try_borrow_mut()?;
-        while work.got > 0 {
-            let Slots { addr, range, shift } = work.effects.gets[work.got - 1].slots;
-            Self::changing(slf, "put", (addr, range), |core| core.put(addr, range, u32::from(shift)))?;
-            work.got -= 1;
-        }
-        Self::take_freed(slf, freed)
+        Self::with(
+            slf,
+            |tables| &tables.counting,
+            || {
+                while work.got > 0 {
+                    let Slots { addr, range, shift } = work.effects.gets[work.got - 1].slots;
+                    Self::changing(slf, "put", (addr, range), |core| {
+                        core.put(addr, range, u32::from(shift))
+                    })?;
+                    work.got -= 1;
+                }
+                Self::take_freed(slf, freed)
+            },
+        )
     }
 
     /// Write the entries of `work`.
     #[pyo3(signature = (work))]
     fn write_all(slf: &Bound<'_, Self>, work: &Bound<'_, Work>) -> PyResult<()> {
-        for write in &work.try_borrow()?.effects.writes {
-            let Slots { addr, range, shift } = write.slots;
-            let shift = u32::from(shift);
-            if write.aperture == NOWHERE {
-                Self::changing(slf, "unmap", (addr, range), |core| core.unmap(addr, range, shift))?;
-            } else {
-                Self::changing(slf, "map", (addr, range), |core| core.map(addr, range, shift, write.word))?;
-            }
-        }
-        Ok(())
+        let work = work.try_borrow()?;
+        Self::with(
+            slf,
+            |tables| &tables.mapping,
+            || {
+                for write in &work.effects.writes {
+                    let Slots { addr, range, shift } = write.slots;
+                    let shift = u32::from(shift);
+                    if write.aperture == NOWHERE {
+                        Self::changing(slf, "unmap", (addr, range), |core| core.unmap(addr, range, shift))?;
+                    } else {
+                        Self::changing(slf, "map", (addr, range), |core| {
+                            core.map(addr, range, shift, write.word)
+                        })?;
+                    }
+                }
+                Ok(())
+            },
+        )
     }
 
     /// Drop the references that `work` does not need any more; the tables that are free now, as (address, bytes).
     #[pyo3(signature = (work))]
     fn put_all<'py>(slf: &Bound<'py, Self>, work: &Bound<'py, Work>) -> PyResult<Bound<'py, PyList>> {
         let freed = PyList::empty(slf.py());
-        for slots in &work.try_borrow()?.effects.puts {
-            let Slots { addr, range, shift } = *slots;
-            Self::changing(slf, "put", (addr, range), |core| core.put(addr, range, u32::from(shift)))?;
-        }
-        Self::take_freed(slf, freed)
+        let work = work.try_borrow()?;
+        Self::with(
+            slf,
+            |tables| &tables.counting,
+            || {
+                for slots in &work.effects.puts {
+                    let Slots { addr, range, shift } = *slots;
+                    Self::changing(slf, "put", (addr, range), |core| {
+                        core.put(addr, range, u32::from(shift))
+                    })?;
+                }
+                Self::take_freed(slf, freed)
+            },
+        )
     }
 
     /// Map the pages in a range, the first one by ``word``, the others to the pages that follow its.
@@ -281,6 +326,16 @@ impl PageTable {
 }
 
 impl PageTable {
+    /// Call with one of the locks held.
+    fn with<R>(
+        slf: &Bound<'_, Self>,
+        lock: impl FnOnce(&Self) -> &Py<RawMutex>,
+        call: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
+        let lock = lock(&*slf.try_borrow()?).bind(slf.py()).clone();
+        RawMutex::with(&lock, call)
+    }
+
     /// Change the tables, or refuse to.
     fn changing<R>(
         slf: &Bound<'_, Self>,

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 use super::space::Space;
+use super::vm_bind::leave;
 use crate::object::End;
 use crate::page_change::{Effects, NOWHERE};
 use crate::page_slots::Slots;
@@ -227,14 +228,17 @@ impl Work {
         self.dropped.iter().map(row).collect()
     }
 
-    /// What was prepared stays; the objects that this space knows no longer.
+    /// What was prepared stays; the objects that this space knows no longer, and which do not have it among theirs.
     fn commit(&mut self, vm: &Bound<'_, Space>) -> PyResult<Vec<Py<PyAny>>> {
-        Space::with_paging(vm, |space, paging, py| Ok(self.keep(py, space, paging)))
+        let gone = Space::with_paging(vm, |space, paging, py| Ok(self.keep(py, space, paging)))?;
+        leave(vm, &gone)?;
+        Ok(gone)
     }
 
-    /// The space is as before; the objects that it knows no longer. References that were taken are not its business.
-    pub fn roll_back(&mut self, vm: &Bound<'_, Space>) -> PyResult<Vec<Py<PyAny>>> {
-        Space::with_paging(vm, |space, paging, py| Ok(self.undo(py, space, paging)))
+    /// The space is as before, and unknown to objects that it knows no longer. References that were taken are not its
+    /// business.
+    pub fn roll_back(&mut self, vm: &Bound<'_, Space>) -> PyResult<()> {
+        leave(vm, &Space::with_paging(vm, |space, paging, py| Ok(self.undo(py, space, paging)))?)
     }
 
     /// The regions that go are gone.

@@ -180,7 +180,10 @@ class GpuVm(GpuvaManager):
         Source: ``drm_gpuvm_prepare_objects``.
         """
         self._assert_lists_held()
-        exec._lock_each(self._extobjs_to_lock(), num_fences or None)
+        if num_fences:
+            exec.prepare_array(self._extobjs_to_lock(), num_fences)
+        else:
+            exec.lock_array(self._extobjs_to_lock())
 
     def _extobjs_to_lock(self) -> Iterator[Lockable]:
         """Each external object; what follows the ``yield`` happens once it is locked."""

@@ -54,6 +54,7 @@ class Device:
             it they are swapped out.
         policy: who is evicted first, in this device alone. Default: ``Lru``.
         name: for reports and fences.
+        objects: descriptor of a directory where the file of the objects has the name ``{name} objects``.
 
     Raises:
         InvalidArgument: a size that is not a positive multiple of 4096, a negative quota, or no policy.
@@ -70,6 +71,7 @@ class Device:
         system: int | None = None,
         policy: EvictionPolicy | None = None,
         name: str = "gpu",
+        objects: int | None = None,
     ) -> None:
         check_memory("vram", vram)
         check_memory("gart", gart)
@@ -78,7 +80,8 @@ class Device:
         self.name: Final = name
         self.vram: Final = Memory(Aperture.VRAM, vram, f"{name} vram")
         self.gart: Final = Memory(Aperture.SYSTEM_COHERENT, gart, f"{name} gart")
-        self.object_file: Final = ObjectFile(f"{name} objects")
+        shown = (self.vram.view, self.gart.view)
+        self.object_file: Final = ObjectFile(f"{name} objects", directory=objects, shown=shown)
         self.names: Final = GemNames(name)
         """Global names of its objects (flink)."""
         self._memories: Final = {memory.aperture: memory for memory in (self.vram, self.gart)}
@@ -103,9 +106,8 @@ class Device:
         """
         memory = self._memories.get(aperture)
         if memory is None:
-            raise InvalidArgument(
-                f"memory: {self!r} has none of {aperture!r}, but {list(self._memories)}", aperture
-            )
+            there = list(self._memories)
+            raise InvalidArgument(f"memory: {self!r} has none of {aperture!r}, but {there}", aperture)
         return memory
 
     # -- objects

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gpuvm._core import WeakSet
 from gpuvm.errors import CheckFailed, NotSupported
 from gpuvm.mem.aperture import Domain, Extent
 from gpuvm.mem.memory import Piece
@@ -164,6 +165,8 @@ class GemObject:
         "no_share",
         "pin_count",
         "priority",
+        "resv",
+        "size",
         "swapped",
         "vms",
     )
@@ -182,6 +185,10 @@ class GemObject:
         dma_buf: DmaBuf | None = None,
     ) -> None:
         self.backing: Final = backing
+        self.resv: Final = backing.resv
+        """Its reservation, which private objects share with their address space."""
+        self.size: Final = backing.size
+        """Bytes, a multiple of 4096."""
         self.device: Final = device
         self.name: Final = name
         self.align: Final = align
@@ -189,7 +196,7 @@ class GemObject:
         self.priority: Final = priority
         self.dma_buf: Final = dma_buf
         self.gpuva_lock: Final = Mutex(f"{name} gpuva_lock", lockdep.lock_class("gpuva_lock"))
-        self.vms: Final = weakref.WeakSet[Any]()
+        self.vms: Final = WeakSet()
         """Address spaces that have a VmBo of it, to be told when it moves."""
         self.allowed = allowed
         self.pin_count = 0
@@ -206,11 +213,6 @@ class GemObject:
         self._released: Final = released  # last: what was not finished is not released
 
     # -- its bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes, a multiple of 4096."""
-        return self.backing.size
 
     @property
     def fd(self) -> int:
@@ -265,11 +267,6 @@ class GemObject:
     # -- where it lies
 
     @property
-    def resv(self) -> Resv:
-        """Its reservation, which private objects share with their address space."""
-        return self.backing.resv
-
-    @property
     def resource(self) -> Resource | None:
         """Its physical memory; None if it is on the CPU's side only. Locking: ``resv``."""
         return self.backing.resource
@@ -281,7 +278,7 @@ class GemObject:
     @property
     def extents(self) -> tuple[Extent, ...]:
         """Its physical addresses, in the order of its bytes; none on the CPU's side. Locking: ``resv``."""
-        resource = self.resource
+        resource = self.backing.resource
         return () if resource is None else resource.extents
 
     @property

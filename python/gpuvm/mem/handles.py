@@ -103,10 +103,16 @@ class GemHandles:
         """
         obj = self._objects.get(handle)
         if obj is None:
-            raise self._unknown("lookup", handle)
+            raise self.unknown("lookup", handle)
         return obj
 
-    def _unknown(self, call: str, handle: int) -> NotFound:
+    @property
+    def by_handle(self) -> dict[int, GemObject]:
+        """The objects as they are at any moment, for who looks many up; not to be changed. Locking: none."""
+        return self._objects.entries
+
+    def unknown(self, call: str, handle: int) -> NotFound:
+        """What ``call`` raises for a handle that is not there."""
         return NotFound(f'{call}: client "{self.name}" has no handle {handle}; pass one that is open', handle)
 
     def close(self, handle: int) -> None:
@@ -123,7 +129,7 @@ class GemHandles:
     def _close(self, handle: int) -> None:
         obj = self._objects.remove(handle)
         if obj is None:
-            raise self._unknown("close", handle)
+            raise self.unknown("close", handle)
         self._forget_dma_buf(handle)
         obj.handle_count -= 1
         if not obj.handle_count:
@@ -184,7 +190,7 @@ class GemHandles:
     def _shareable(self, call: str, handle: int) -> GemObject:
         obj = self._objects.get(handle)
         if obj is None:
-            raise self._unknown(call, handle)
+            raise self.unknown(call, handle)
         if obj.no_share:
             raise PermissionDenied(f"{call}: {obj!r} is private; make it without no_share to share it", obj)
         return obj

@@ -19,13 +19,16 @@ class Idr(Generic[T]):
 
     Args:
         what: a number is for, for the message of an injected fault.
+
+    Attributes:
+        entries: the things by number.
     """
 
-    __slots__ = ("_entries", "_freed", "_next", "_what")
+    __slots__ = ("_freed", "_next", "_what", "entries")
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._entries: dict[int, T] = {}
+        self.entries: dict[int, T] = {}
         self._freed: list[int] = []
         """A heap: numbers below ``_next`` that are free."""
         self._next = 1
@@ -44,29 +47,29 @@ class Idr(Generic[T]):
         else:
             number = self._next
             self._next += 1
-        self._entries[number] = thing
+        self.entries[number] = thing
         return number
 
     def get(self, number: int) -> T | None:
         """The thing with that number; None if there is none (``idr_find``)."""
-        return self._entries.get(number)
+        return self.entries.get(number)
 
     def remove(self, number: int) -> T | None:
         """Forget the thing with that number, and return it; None if there is none (``idr_remove``)."""
-        thing = self._entries.pop(number, None)
+        thing = self.entries.pop(number, None)
         if thing is not None:
             heapq.heappush(self._freed, number)
         return thing
 
     def items(self) -> list[tuple[int, T]]:
         """Numbers and things, in the order of insertion, as they are now."""
-        return list(self._entries.items())
+        return list(self.entries.items())
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(list(self._entries))
+        return iter(list(self.entries))
 
     def check(self) -> None:
         """Verify that every number below the next is in use or free.
@@ -74,5 +77,5 @@ class Idr(Generic[T]):
         Raises:
             CheckFailed: with the state.
         """
-        if sorted([*self._entries, *self._freed]) != list(range(1, self._next)):
-            raise CheckFailed(f"used {list(self._entries)}, free {self._freed}, next {self._next}")
+        if sorted([*self.entries, *self._freed]) != list(range(1, self._next)):
+            raise CheckFailed(f"used {list(self.entries)}, free {self._freed}, next {self._next}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from gpuvm.errors import CheckFailed
 from gpuvm.mem import faults
 from gpuvm.mem.aperture import Aperture, Domain, Extent
-from gpuvm.mem.placement import PAGE, Place
+from gpuvm.mem.placement import PAGE, Place, Placement
 
 if TYPE_CHECKING:
     from gpuvm.mem.gem import GemObject
@@ -61,7 +61,17 @@ class Resource:
     Source: ``struct ttm_resource``.
     """
 
-    __slots__ = ("__weakref__", "_owner", "extents", "manager", "name", "place", "priority", "size")
+    __slots__ = (
+        "__weakref__",
+        "_owner",
+        "best_of",
+        "extents",
+        "manager",
+        "name",
+        "place",
+        "priority",
+        "size",
+    )
 
     def __init__(
         self, manager: ResourceManager, place: Place, size: int, extents: tuple[Extent, ...]
@@ -72,6 +82,8 @@ class Resource:
         self.extents: Final = extents
         self.priority = 0
         self.name = ""
+        self.best_of: Placement | None = None
+        """A placement of which it was seen that this is its first place."""
         self._owner: weakref.ref[GemObject] | None = None
 
     @property

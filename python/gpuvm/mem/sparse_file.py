@@ -17,22 +17,24 @@ _TOO_MANY: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG)
 class SparseFile:
     """A memfd; what was never written, or given back, reads as zeros and takes no memory.
 
-    It exists while anybody has it open or mapped, in whatever process.
+    It exists while anybody has it open or mapped, in whatever process. A file in ``directory`` has a name
+    there as well, by which it can be opened again and linked: a memfd has none.
 
     Args:
         name: seen in ``/proc``.
         size: bytes, whole pages.
+        directory: descriptor of one on a tmpfs.
 
     Raises:
         OutOfMemory: out of descriptors; larger than files may be.
-        OSError: the name is too long.
+        OSError: the name is too long, or there already.
     """
 
     __slots__ = ("__weakref__", "fd", "size")
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, directory: int | None = None) -> None:
         try:
-            self.fd: Final = os.memfd_create(name, os.MFD_CLOEXEC)
+            self.fd: Final = _create(name, directory)
             self.size: Final = size
             os.ftruncate(self.fd, size)
         except OSError as error:
@@ -66,6 +68,14 @@ class SparseFile:
     def __del__(self) -> None:
         with suppress(AttributeError):  # there never was one
             _close(self.fd)
+
+
+def _create(name: str, directory: int | None) -> int:
+    if directory is None:
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    os.fchmod(fd, 0o600)  # it is opened again, whatever the umask
+    return fd
 
 
 def data_parts(fd: int, offset: int, range: int) -> Iterator[tuple[int, int]]:

@@ -52,16 +52,30 @@ def use_in_place(objs: Iterable[GemObject], residency: Residency) -> bool:
     """Note uses, as ``validate`` does, if each object lies where it may; see ``Device.use_in_place``."""
     uses: list[tuple[Resource, bool]] = []
     for obj in objs:
-        now = residency.where(obj)
-        if now is None or obj.dma_buf is not None or not obj.allowed:
-            return False  # not without `validate`
-        best = obj.allowed[0]
-        hit = now.compatible(best)
-        if not (hit and not best.fallback) and not _lies_well(now, obj.allowed, fallback=False):
+        now = obj.backing.resource
+        if now is not None and now.best_of is obj.allowed:
+            uses.append((now, True))
+            continue
+        use = _use_of(obj, residency)
+        if use is None:
             return False
-        uses.append((now, hit))
+        uses.append(use)
     residency.use_all(uses)
     return True
+
+
+def _use_of(obj: GemObject, residency: Residency) -> tuple[Resource, bool] | None:
+    """Where it lies, and whether it is wanted there most; None if it may have to move."""
+    now = residency.where(obj)
+    if now is None or obj.dma_buf is not None or not obj.allowed:
+        return None  # not without `validate`
+    best = obj.allowed[0]
+    hit = now.compatible(best)
+    if hit and not best.fallback:
+        now.best_of = obj.allowed
+    elif not _lies_well(now, obj.allowed, fallback=False):
+        return None
+    return now, hit
 
 
 def _lies_well(resource: Resource, placement: Placement, *, fallback: bool) -> bool:

@@ -69,7 +69,7 @@ class AddressSpace:
     ) -> None:
         self.backend: Final = backend
         self.privileged: Final = privileged
-        self._forbidden: Final = {access: int(_forbidden(access, privileged)) for access in Access}
+        self._forbidden: Final = _FORBIDDEN[privileged]
         views = [memories[aperture].view if aperture in memories else None for aperture in Aperture]
         self._memory: Final = PhysicalMemory(views)
 
@@ -243,6 +243,12 @@ def _forbidden(access: Access, privileged: bool) -> PteFlags:
     if access == Access.ATOMIC:
         flags |= PteFlags.NO_ATOMICS
     return flags if access == Access.READ else flags | PteFlags.READ_ONLY
+
+
+_FORBIDDEN: Final = {
+    privileged: {access: int(_forbidden(access, privileged)) for access in Access}
+    for privileged in (False, True)
+}
 
 
 def _apart(one: tuple[int, int], other: tuple[int, int]) -> bool:

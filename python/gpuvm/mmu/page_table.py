@@ -86,10 +86,14 @@ class PageTable:
         """Where the root is in VRAM."""
         self._closed = False
         try:
-            self._core: Final = CorePageTable(memory.view, format.layout(), self.root)
+            self._core: Final = CorePageTable(
+                memory.view, format.layout(), self.root, self.counting, self.mapping
+            )
         except BaseException:
             self._pool.free(self.root, self._root_bytes)
             raise
+        self.write_all: Final = self._core.write_all
+        """``map`` and ``unmap`` what a ``Work`` has. Flags are those that were encoded when it was made."""
 
     # -- while a bind is prepared
 
@@ -208,7 +212,7 @@ class PageTable:
         for addr, size in freed:
             self._pool.free(addr, size)
 
-    # -- a bind's calls of one kind at once, each with its locks taken once
+    # -- a bind's calls of one kind at once; the core takes the locks, once
 
     def get_all(self, work: Work) -> None:
         """``get`` what ``work`` needs. After an error ``work`` knows how far it came.
@@ -216,31 +220,19 @@ class PageTable:
         Raises:
             GpuvmError: as from ``get``.
         """
-        while True:
-            with self.counting:
-                self._core.get_all(work)
-            slots = work.next_get
-            if slots is None:
-                return
+        self._core.get_all(work)
+        while (slots := work.next_get) is not None:
             self.get(*slots)
             work.got()
+            self._core.get_all(work)
 
     def unget_all(self, work: Work) -> None:
         """``put`` what was got so far."""
-        with self.counting:
-            freed = self._core.unget_all(work)
-        self._free(freed)
-
-    def write_all(self, work: Work) -> None:
-        """``map`` and ``unmap``. Flags are those that were encoded when ``work`` was made."""
-        with self.mapping:
-            self._core.write_all(work)
+        self._free(self._core.unget_all(work))
 
     def put_all(self, work: Work) -> None:
         """``put`` what ``work`` does not need any more."""
-        with self.counting:
-            freed = self._core.put_all(work)
-        self._free(freed)
+        self._free(self._core.put_all(work))
 
     # -- at any time
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from gpuvm._core import Work
+from gpuvm._core import BindOps, Work
 from gpuvm.errors import InvalidArgument
 from gpuvm.sync import lockdep
 from gpuvm.va import Region
@@ -93,7 +93,7 @@ class Bind:
 
     __slots__ = ("_gone", "_work", "dropping", "kept", "ops", "stage", "vm")
 
-    def __init__(self, vm: Uvmm, ops: tuple[BindOp, ...], work: Work) -> None:
+    def __init__(self, vm: Uvmm, ops: BindOps, work: Work) -> None:
         self.vm = vm
         self.ops = ops
         self.stage = PREPARED

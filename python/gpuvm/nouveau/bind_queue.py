@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from gpuvm._core import BindOps, require_stack
 from gpuvm.errors import CheckFailed, GpuvmError, NoSpace, OutOfMemory
 from gpuvm.exec import Exec
-from gpuvm.nouveau.bind import BindOp, OpCode
 from gpuvm.nouveau.bind_job import BindBackend, BindJob
 from gpuvm.nouveau.cleanup import Cleanup
 from gpuvm.nouveau.history import BindHistory
 from gpuvm.nouveau.moving import bring_in
 from gpuvm.nouveau.submit import LOCKING, ROOM, find_out_syncs, signal_out_syncs, wait_for_in_syncs
 from gpuvm.nouveau.sync import Sync
-from gpuvm.nouveau.uapi.requests import VmBindOp
+from gpuvm.nouveau.uapi.requests import VmBindOps
 from gpuvm.nouveau.vm import Uvmm
 from gpuvm.sched import Entity, Scheduler
 from gpuvm.sync import task
@@ -77,8 +77,8 @@ class BindQueue:
 
     def submit(
         self,
-        ops: Sequence[BindOp],
-        asked: Sequence[VmBindOp],
+        ops: BindOps,
+        asked: VmBindOps,
         waits: Sequence[Sync],
         signals: Sequence[Sync],
         *,
@@ -99,23 +99,22 @@ class BindQueue:
 
             Nothing was bound then, and nothing will be signalled.
         """
-        isinstance(self, ROOM)
+        require_stack(ROOM)
         now = task.now()
         vm = self.vm
-        checked = tuple(ops)
         job = None
-        self._lock_without_conflicts(checked)
+        self._lock_without_conflicts(ops)
         try:
             if run_async or self._jobs:
                 job = BindJob(self._entity, run_async)
-                self._arm(job, checked, waits, signals)
+                self._arm(job, ops, waits, signals)
                 job.ran = partial(self._history.ran, self._history.note(now, asked, run_async))
                 if run_async:
                     job.push()
             else:
                 with Exec(LOCKING) as exec:
-                    self._lock_objects(exec, checked)
-                    bind = vm.prepare(checked)
+                    self._lock_objects(exec, ops)
+                    bind = vm.prepare(ops)
                     number = self._history.note(now, asked, run_async)  # an engine may fault while it runs
                     vm.carry_out(bind)
                 self._history.ran(number)
@@ -125,9 +124,7 @@ class BindQueue:
         if job is not None and not run_async:
             self._finish(job)
 
-    def _arm(
-        self, job: BindJob, ops: tuple[BindOp, ...], waits: Sequence[Sync], signals: Sequence[Sync]
-    ) -> None:
+    def _arm(self, job: BindJob, ops: BindOps, waits: Sequence[Sync], signals: Sequence[Sync]) -> None:
         """All that can fail, then the point of no return, then what others see of it."""
         vm = self.vm
         with Exec(LOCKING) as exec:
@@ -146,14 +143,14 @@ class BindQueue:
             vm.resv_add_fence(exec, fence, Usage.BOOKKEEP, Usage.BOOKKEEP)
             signal_out_syncs(out_syncs, fence)
 
-    def _lock_objects(self, exec: Exec, ops: tuple[BindOp, ...], num_fences: int = 0) -> None:
+    def _lock_objects(self, exec: Exec, ops: BindOps, num_fences: int = 0) -> None:
         """Lock what ``ops`` touch, and have the objects that they map where the GPU can reach them."""
         vm = self.vm
         for attempt in exec.until_all_locked():
             with attempt:
                 vm.lock_for(exec, ops, num_fences)
                 try:
-                    bring_in(vm, exec, [op.obj for op in ops if op.obj is not None])
+                    bring_in(vm, exec, ops.objects)
                 except (OutOfMemory, NoSpace):
                     vm.rehearse(ops)  # what else is wrong with them comes first
                     raise
@@ -169,7 +166,7 @@ class BindQueue:
 
     # -- conflicts
 
-    def _lock_without_conflicts(self, ops: tuple[BindOp, ...]) -> None:
+    def _lock_without_conflicts(self, ops: BindOps) -> None:
         """Take the VM's lock when no bind on its way keeps the operations from being prepared.
 
         Raises:
@@ -185,26 +182,16 @@ class BindQueue:
             lock.lock(interruptible=True)
             self._clean(other)
 
-    def _in_the_way(self, ops: tuple[BindOp, ...]) -> BindJob | None:
+    def _in_the_way(self, ops: BindOps) -> BindJob | None:
         """A bind that drops a region where something is to be mapped, or unmaps where one is to be made.
 
         Source: ``bind_validate_map_common``, ``bind_validate_map_sparse``.
         """
-        dropped = [(job, region) for job in self._jobs for region in job.bind.dropping]
-        for op in ops:
-            code, addr, end = op.op, op.addr, op.end
-            if code is not OpCode.MAP and code is not OpCode.ALLOC:
-                continue
-            for job, region in dropped:
-                if region.addr < end and addr < region.end:
-                    return job
-            if op.sparse or code is OpCode.ALLOC:
-                for job in self._jobs:
-                    if any(
-                        one.op is OpCode.UNMAP and one.addr < end and addr < one.end for one in job.bind.ops
-                    ):
-                        return job
-        return None
+        jobs = list(self._jobs)
+        index = ops.in_the_way(
+            [(job.bind.ops, [(region.addr, region.range) for region in job.bind.dropping]) for job in jobs]
+        )
+        return None if index is None else jobs[index]
 
     def _clean(self, job: BindJob) -> None:
         """What is left of a job that is done, if nobody was faster. Locking: the VM's lock."""

@@ -11,6 +11,7 @@ from gpuvm.errors import CheckFailed, NotFound, OutOfMemory
 from gpuvm.nouveau.channel import PATIENCE, Channel
 from gpuvm.nouveau.engine import EngineFault, Processor
 from gpuvm.nouveau.fault import make_report
+from gpuvm.nouveau.work import Work
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.mutex import Mutex
 
@@ -30,6 +31,7 @@ class Channels:
         by_id: those that there are.
         freed_busy: ns for which engines worked for channels that were freed, by the engine's name.
         freed_busy_ns: ns for which these channels executed.
+        freed_work: what they executed.
 
     Source: ``struct nouveau_abi16``.
     """
@@ -40,6 +42,7 @@ class Channels:
         self.by_id: Final[dict[int, Channel]] = {}
         self.freed_busy: Final[Counter[str]] = Counter()
         self.freed_busy_ns = 0
+        self.freed_work: Final = Work()
 
     def alloc(self) -> Channel:
         """A new one, with the lowest number from 1 on that is free.
@@ -123,6 +126,7 @@ class Channels:
             for channel in channels:
                 self.freed_busy.update(channel.processor.counts.busy)
                 self.freed_busy_ns += channel.busy_ns
+                self.freed_work.add_channel(channel.processor.statistics())
                 self._client.device.give_back_channel()
 
     def check(self) -> None:

@@ -6,54 +6,38 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from gpuvm.errors import BadFile, Busy, GpuvmError, InvalidArgument, NoDevice, NotFound, Unavailable
-from gpuvm.mem.handles import GemHandlesStatistics
 from gpuvm.mmu import AddressSpace, PageTable
 from gpuvm.nouveau import getparam
-from gpuvm.nouveau.bind_queue import BindQueue, BindQueueStatistics
-from gpuvm.nouveau.channel import EXEC_PUSH_MAX, Channel, ChannelStatistics
+from gpuvm.nouveau.bind_queue import BindQueue
+from gpuvm.nouveau.channel import EXEC_PUSH_MAX, Channel
 from gpuvm.nouveau.channels import Channels
+from gpuvm.nouveau.client_statistics import ClientStatistics
 from gpuvm.nouveau.exec_job import submit_exec
 from gpuvm.nouveau.fdinfo import fdinfo
 from gpuvm.nouveau.gem import GemCalls
 from gpuvm.nouveau.gpuvas import gpuvas_text
 from gpuvm.nouveau.history import BindHistory
 from gpuvm.nouveau.open_file import OpenFile
-from gpuvm.nouveau.statistics import UvmmStatistics
 from gpuvm.nouveau.sync import Sync
+from gpuvm.nouveau.uapi.caller import Caller
 from gpuvm.nouveau.uapi.dialects import Dialect
-from gpuvm.nouveau.uapi.dispatch import ioctl
+from gpuvm.nouveau.uapi.dispatch import drm_ioctl, ioctl
 from gpuvm.nouveau.uapi.nvif import NvifObjects
-from gpuvm.nouveau.uapi.requests import Push, Version, VmBindOp
-from gpuvm.nouveau.uapi.user_memory import UserMemory
+from gpuvm.nouveau.uapi.requests import Push, Version, VmBindOps
 from gpuvm.nouveau.vm_init import kernel_node, make_space
+from gpuvm.nouveau.work import Work
 from gpuvm.sync import lockdep
 from gpuvm.sync.fence import Fence
 from gpuvm.sync.mutex import Mutex
 from gpuvm.sync.resv import Usage
-from gpuvm.sync.syncobj_table import SyncObjTable, SyncObjTableStatistics
+from gpuvm.sync.syncobj_table import SyncObjTable
 
 if TYPE_CHECKING:
     from gpuvm.nouveau.device import Device
-
-
-@dataclass(frozen=True, slots=True)
-class ClientStatistics:
-    """A snapshot of one client."""
-
-    name: str
-    dialect: str
-    handles: GemHandlesStatistics
-    syncobjs: SyncObjTableStatistics
-    vm: UvmmStatistics | None
-    binds: BindQueueStatistics | None
-    channels: tuple[ChannelStatistics, ...]
-    busy_ns: int
-    """Time that its channels spent executing, those that were freed among them."""
 
 
 class Client(GemCalls):
@@ -102,7 +86,7 @@ class Client(GemCalls):
     # -- as bytes
 
     def ioctl(
-        self, request: int, buffer: bytearray | memoryview | array[int], memory: UserMemory | None = None
+        self, request: int, buffer: bytearray | memoryview | array[int], caller: Caller | None = None
     ) -> int:
         """One ioctl as a program makes it: 0, or minus an errno; see ``uapi.dispatch.ioctl``.
 
@@ -111,11 +95,20 @@ class Client(GemCalls):
         Args:
             request: of ``ioctl(2)``, or its number alone.
             buffer: the structure, and where answers go.
-            memory: what pointers in it lead to. Default: this process's.
+            caller: whose pointers and descriptors are in it. Default: this process.
         """
         try:
             with self._file:
-                return ioctl(self, request, buffer, memory)
+                return ioctl(self, request, buffer, caller)
+        except BadFile as error:
+            self.last_error = str(error)
+            return -error.code
+
+    def drm_ioctl(self, request: int, arg: int, caller: Caller) -> int:
+        """The same with the structure in the caller's memory, at ``arg``; see ``uapi.dispatch.drm_ioctl``."""
+        try:
+            with self._file:
+                return drm_ioctl(self, request, arg, caller)
         except BadFile as error:
             self.last_error = str(error)
             return -error.code
@@ -173,6 +166,11 @@ class Client(GemCalls):
         """For how many ns engines worked for channels that were freed, by the engine's name."""
         return self._channels.freed_busy
 
+    @property
+    def freed_work(self) -> Work:
+        """What channels executed that were freed; once the client is released, all."""
+        return self._channels.freed_work
+
     # -- the address space
 
     def vm_init(self, kernel_addr: int, kernel_size: int) -> None:
@@ -200,7 +198,7 @@ class Client(GemCalls):
 
     def vm_bind(
         self,
-        ops: Sequence[VmBindOp],
+        ops: VmBindOps,
         waits: Sequence[Sync] = (),
         signals: Sequence[Sync] = (),
         *,
@@ -209,7 +207,7 @@ class Client(GemCalls):
         """VM_BIND: change what is mapped, all of ``ops`` or none, in their order.
 
         Args:
-            ops: with the numbers of the client's dialect.
+            ops: with the numbers of the client's dialect; or a bytearray of their structures.
             waits, signals: with ``run_async``: what the page table's change waits for, and what is signalled
                 after it. Without it the page table is changed when this returns.
 
@@ -229,7 +227,7 @@ class Client(GemCalls):
                 )
             try:  # nothing gets a name: no object may be kept here when the client goes with this call
                 binds.submit(
-                    self.dialect.bind_ops(ops, self.handles.lookup), ops, waits, signals, run_async=run_async
+                    self.dialect.bind_ops(ops, self.handles), ops, waits, signals, run_async=run_async
                 )
             except GpuvmError as error:
                 self.dialect.tell(error, ops)

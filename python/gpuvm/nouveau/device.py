@@ -61,6 +61,7 @@ class Device:
         policy: who is evicted first. Default: the least recently used.
         timeout: seconds that a job may take on a channel before that is killed; None: for ever.
         name: for reports and fences.
+        objects: as ``mem.Device``.
 
     Attributes:
         mem: its memories and the objects in them.
@@ -80,13 +81,14 @@ class Device:
         policy: EvictionPolicy | None = None,
         timeout: float | None = 10.0,
         name: str = "nouveau",
+        objects: int | None = None,
     ) -> None:
         self.chip: Final[Chip] = chip_of(chipset)
         if timeout is not None:
             require_seconds("Device", timeout)
         self.name: Final = name
         self.timeout: Final = timeout
-        self.mem: Final[Memory] = Memory(vram=vram, gart=gart, policy=policy, name=name)
+        self.mem: Final[Memory] = Memory(vram=vram, gart=gart, policy=policy, name=name, objects=objects)
         self.faults: Final[deque[FaultReport]] = deque(maxlen=FAULTS_KEPT)
         self._guard: Final = allocate_lock()
         self._fault_count = 0

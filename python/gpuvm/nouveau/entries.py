@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from gpuvm._core import Work
 from gpuvm.errors import GpuvmError
 from gpuvm.mem import Aperture, Extent
@@ -21,6 +24,10 @@ class Entries:
         self._table = backend if isinstance(backend, PageTable) else None
         volatile = self._table is None or self._table.format.page.volatile != NEVER
         self._system_flags = PteFlags.VOLATILE if volatile else PteFlags(0)
+        self.write: Final[Callable[[Work], None]] = (
+            self._write_each if self._table is None else self._table.write_all
+        )
+        """In the job: write what is to be written, in order. Cannot fail, and allocates nothing."""
 
     # -- before there is no way back
 
@@ -61,11 +68,7 @@ class Entries:
 
     # -- in the job
 
-    def write(self, work: Work) -> None:
-        """Write what is to be written, in order. Cannot fail, and allocates nothing."""
-        if self._table is not None:
-            self._table.write_all(work)
-            return
+    def _write_each(self, work: Work) -> None:
         for addr, range, shift, target in work.writes:
             if target is None:
                 self._backend.unmap(addr, range, shift)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from gpuvm._core import require_stack
 from gpuvm.errors import InvalidArgument, NoDevice
 from gpuvm.exec import Exec
 from gpuvm.nouveau.engine.push_buffer import PUSH_MAX_LENGTH
@@ -95,7 +96,7 @@ def submit_exec(
                 PUSH_MAX_LENGTH,
             )
     job = ExecJob(channel, pushes)
-    isinstance(job, ROOM)
+    require_stack(ROOM)
     wait_for_in_syncs(job, syncobjs, waits)
     out_syncs = find_out_syncs(syncobjs, signals)
     vm.lock.lock(interruptible=True)

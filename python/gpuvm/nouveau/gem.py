@@ -19,8 +19,9 @@ from gpuvm.errors import (
     OutOfMemory,
     Unavailable,
 )
+from gpuvm.exec import Exec
 from gpuvm.mem import Domain, GemHandles, GemObject
-from gpuvm.mem.placement import PAGE
+from gpuvm.mem.placement import CPU_PLACE, PAGE
 from gpuvm.nouveau.open_file import OpenFile
 from gpuvm.nouveau.uapi.requests import GemInfo
 from gpuvm.sync.resv import Usage
@@ -109,6 +110,7 @@ class GemCalls:
             )
         except NoSpace as error:
             raise OutOfMemory(f"GEM_NEW: {error.strerror}", size) from error
+        self._place_if_short(obj)
         if tile_mode or tile_flags:
             flags = kind << _KIND_SHIFT | tile_flags & GEM_TILE_NONCONTIG
             self.device.tilings[obj] = tile_mode, flags
@@ -141,6 +143,23 @@ class GemCalls:
         taken = -(-size // align) * align
         if taken > bound:
             raise OutOfMemory(f"GEM_NEW: {taken:#x} bytes, where {places!r} has {bound:#x}", taken, bound)
+
+    def _place_if_short(self, obj: GemObject) -> None:
+        """Have it where it may be now, if memory may be short: who binds it should not be told so.
+
+        What is private to the same address space and mapped there does not make room for it: a submission
+        uses all of that.
+
+        Source: ``nouveau_bo_init``, which always does; ``ttm_bo_evict_swapout_allowable``.
+        """
+        mem = self.device.mem
+        if mem.object_file.used <= min(mem.vram.size, mem.gart.size) or obj.allowed == (CPU_PLACE,):
+            return
+        with Exec() as exec:
+            for attempt in exec.until_all_locked():
+                with attempt:
+                    exec.lock_obj(obj)
+                    mem.validate(obj, exec=exec)
 
     def gem_info(self, handle: int) -> GemInfo:
         """GEM_INFO: what is known of an object.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Final
+from typing import Final, NoReturn
 
+from gpuvm._core import Entrance
 from gpuvm.errors import BadFile, GpuvmError
 from gpuvm.sync.fence import Fence, fence_context_alloc
 
 
-class OpenFile:
+class OpenFile(Entrance):
     """Like a file of the kernel, which every call that is under way keeps, and which goes with the last.
 
     ``with file:`` is inside; that may nest. So closing waits for nobody, and nobody loses what he works with:
@@ -26,6 +25,8 @@ class OpenFile:
             raised something.
 
     Attributes:
+        is_open: False once ``close`` was called.
+        inside: calls that are under way.
         released: signalled after that.
 
     Raises, at ``with``:
@@ -34,43 +35,20 @@ class OpenFile:
     Source: ``struct file``, ``fget``, ``fput``.
     """
 
-    __slots__ = ("_guard", "_inside", "_name", "_open", "_release", "_releasing", "released")
+    __slots__ = ("_name", "_release", "released")
 
     def __init__(self, name: str, release: Callable[[], None]) -> None:
         self._name: Final = name
         self._release: Final = release
-        self._guard: Final = allocate_lock()
-        self._open = True
-        self._inside = 0
-        self._releasing = False
         self.released: Final = Fence(fence_context_alloc(), 1, driver="nouveau", timeline=f"{name} released")
 
-    @property
-    def is_open(self) -> bool:
-        """False once ``close`` was called."""
-        return self._open
+    def _refuse(self) -> NoReturn:
+        raise BadFile(f'client "{self._name}" is closed; open another one', self._name)
 
-    @property
-    def inside(self) -> int:
-        """Calls that are under way."""
-        return self._inside
-
-    def __enter__(self) -> None:
-        with self._guard:
-            is_open = self._open
-            self._inside += is_open
-        if not is_open:
-            raise BadFile(f'client "{self._name}" is closed; open another one', self._name)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._guard:
-            self._inside -= 1
-            is_open = self._open
-        if not is_open:
-            with suppress(GpuvmError):  # it is not this call that wants it; who closes again goes on
-                self._release_if_last()
+    def _left(self) -> None:
+        """Somebody did, after it was closed."""
+        with suppress(GpuvmError):  # it is not this call that wants it; who closes again goes on
+            self._release_if_last()
 
     def close(self) -> None:
         """Let nobody in any more; again: nothing, or what could not be released before.
@@ -78,28 +56,23 @@ class OpenFile:
         Raises:
             GpuvmError: from ``release``.
         """
-        self._open = False
+        self._shut()
         self._release_if_last()
 
     @contextmanager
     def closing(self) -> Iterator[None]:
         """``close``, and be inside for the time of a ``with`` block."""
-        with self._guard:
-            self._open = False
-            self._inside += 1
+        self._shut(enter=True)
         try:
             yield
         finally:
             self.__exit__(None, None, None)
 
     def _release_if_last(self) -> None:
-        with self._guard:
-            last = not (self._inside or self._releasing)
-            self._releasing |= last
-        if last:
+        if self._is_to_release():
             try:
                 self._release()
             except BaseException:
-                self._releasing = False
+                self._cannot()
                 raise
             self.released.signal()

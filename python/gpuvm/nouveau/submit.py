@@ -9,7 +9,6 @@ from gpuvm.errors import InvalidArgument, NotFound, NotSupported
 from gpuvm.exec import ExecFlags
 from gpuvm.nouveau.sync import SYNC_SYNCOBJ, SYNC_TIMELINE, SYNC_TYPE_MASK, Sync
 from gpuvm.sched import Job
-from gpuvm.sync.completion import stack_room
 from gpuvm.sync.fence import Fence, check_u64
 from gpuvm.sync.syncobj import SyncObj
 from gpuvm.sync.syncobj_table import SyncObjTable
@@ -17,9 +16,8 @@ from gpuvm.sync.syncobj_table import SyncObjTable
 LOCKING: Final = ExecFlags.INTERRUPTIBLE_WAIT | ExecFlags.IGNORE_DUPLICATES
 """How submissions lock: until they are armed the caller may be interrupted."""
 
-ROOM: Final = stack_room(100)
-"""For a submission: ``isinstance(job, ROOM)``, or RecursionError before anything was done. What is armed has
-to be pushed."""
+ROOM: Final = 100
+"""Levels of the stack for a submission. What is armed has to be pushed."""
 
 OutSyncs = list[tuple[SyncObj, int | None]]
 """Sync objects, and the points to add to their timelines; None: replace what is in it."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
-from gpuvm._core import Work
+from gpuvm._core import BindOps, Work
 from gpuvm.errors import Busy, InvalidArgument
 from gpuvm.exec import Exec, ExecFlags, GpuVm
 from gpuvm.mem import Aperture
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 VA_BITS: Final = 47
 """Of an address that clients may use (``NOUVEAU_VA_SPACE_BITS``)."""
+
+Operations = Iterable[BindOp] | BindOps
+"""Of a bind: as data, or read and decoded already."""
 
 
 class Uvmm(GpuVm):
@@ -116,7 +119,7 @@ class Uvmm(GpuVm):
 
     # -- binding
 
-    def prepare(self, ops: Iterable[BindOp]) -> Bind:
+    def prepare(self, ops: Operations) -> Bind:
         """Carry out ``ops`` in the address space, in order, and get ready for the page table; all or none.
 
         References are taken on page slots that nothing mapped there has; the objects must have memory within
@@ -141,10 +144,10 @@ class Uvmm(GpuVm):
 
         Source: ``nouveau_uvmm_bind_job_submit``.
         """
-        ops = tuple(ops)
+        read = self._read(ops)
         if lockdep.enabled:
-            self._assert_held(ops)
-        bind = Bind(self, ops, work := self._prepare_work(ops))
+            self._assert_held(read)
+        bind = Bind(self, read, work := self._prepare_work(read))
         self.pending[bind] = None
         if bind.dropping:
             self._droppers[bind] = None
@@ -156,15 +159,15 @@ class Uvmm(GpuVm):
                 raise
         return bind
 
-    def check_ops(self, ops: Iterable[BindOp]) -> None:
+    def check_ops(self, ops: Operations) -> None:
         """Refuse operations that are wrong in themselves, whatever is mapped. Locking: none.
 
         Raises:
             InvalidArgument, PermissionDenied: as from ``prepare``.
         """
-        self._touched(tuple(ops))
+        self._touched(self._read(ops))
 
-    def rehearse(self, ops: Iterable[BindOp]) -> None:
+    def rehearse(self, ops: Operations) -> None:
         """Refuse what ``prepare`` would refuse if all objects had memory. Nothing is changed.
 
         For who found no memory for them, and owes its caller the error that comes first. Locking: as
@@ -173,12 +176,16 @@ class Uvmm(GpuVm):
         Raises:
             GpuvmError: as from ``prepare``, but for page tables.
         """
-        ops = tuple(ops)
+        read = self._read(ops)
         if lockdep.enabled:
-            self._assert_held(ops)
-        self._rehearse(ops)
+            self._assert_held(read)
+        self._rehearse(read)
 
-    def _assert_held(self, ops: tuple[BindOp, ...]) -> None:
+    def _read(self, ops: Operations) -> BindOps:
+        """In the core's form, for once."""
+        return ops if ops.__class__ is BindOps else self._read_ops(tuple(ops))
+
+    def _assert_held(self, ops: BindOps) -> None:
         """Make sure that what ``ops`` touch is locked."""
         objs, private = self._touched(ops)
         lockdep.assert_held(self.lock)
@@ -189,7 +196,7 @@ class Uvmm(GpuVm):
 
     def undone(self, bind: Bind, work: Work) -> None:
         """The space goes back to what it was before ``bind``."""
-        self._forget(work.roll_back(self))
+        work.roll_back(self)
         self._droppers.pop(bind, None)
         del self.pending[bind]
 
@@ -198,10 +205,7 @@ class Uvmm(GpuVm):
         self._binds += 1
         self._bind_ops += len(bind.ops)
         self._kept += bind.kept
-        gone = work.commit(self)
-        if gone:
-            self._forget(gone)
-        return gone
+        return work.commit(self)
 
     def cleaned_up(self, bind: Bind, work: Work) -> None:
         """``bind`` is over, and so are the regions that it drops."""
@@ -210,12 +214,7 @@ class Uvmm(GpuVm):
             del self._droppers[bind]
         del self.pending[bind]
 
-    def _forget(self, objs: Iterable[GemObject]) -> None:
-        """Their moves are not this space's business any more."""
-        for obj in objs:
-            obj.vms.discard(self)
-
-    def lock_for(self, exec: Exec, ops: Iterable[BindOp], num_fences: int = 0) -> None:
+    def lock_for(self, exec: Exec, ops: Operations, num_fences: int = 0) -> None:
         """Lock what ``prepare`` of ``ops`` touches: the VM's reservation, and each object's.
 
         ``num_fences`` slots are reserved in each; 0: only lock. Locking: the VM's lock, held until after
@@ -225,13 +224,11 @@ class Uvmm(GpuVm):
             InvalidArgument: an operation is wrong in itself, as from ``prepare``.
             GpuvmError: as from ``Exec.prepare_obj``.
         """
-        objs, _ = self._touched(tuple(ops))
-        self.prepare_vm(exec, num_fences)
+        objs, _ = self._touched(self._read(ops))
         if num_fences:
-            exec.prepare_array(objs, num_fences)
-            return
-        for obj in objs:
-            exec.lock_obj(obj)
+            exec.prepare_array((self.resv_obj, *objs), num_fences)
+        else:
+            exec.lock_array((self.resv_obj, *objs))
 
     def bind(self, ops: Iterable[BindOp]) -> None:  # type: ignore[override] # the manager's knows no pages
         """Carry out ``ops``, page table included, before it returns; for programs without jobs.
@@ -249,11 +246,12 @@ class Uvmm(GpuVm):
         ops = tuple(ops)
         with self.lock, Exec(ExecFlags.IGNORE_DUPLICATES) as exec:
             self._require_none_pending("bind")
+            read = self._read_ops(ops)
             for attempt in exec.until_all_locked():
                 with attempt:
-                    self.lock_for(exec, ops)
-                    bring_in(self, exec, filter(None, dict.fromkeys(op.shows for op in ops)))
-            self.carry_out(self.prepare(ops))
+                    self.lock_for(exec, read)
+                    bring_in(self, exec, read.objects)
+            self.carry_out(self.prepare(read))
 
     def carry_out(self, bind: Bind) -> None:
         """All further stages at once, if no other bind is pending. Cannot fail. Locking: as ``prepare``."""
@@ -308,11 +306,11 @@ class Uvmm(GpuVm):
         with self.lock:
             self._require_none_pending("close")
             with self.exec_lock():
-                work, gone = self._unmap_all()
+                work, _gone = self._unmap_all()
                 self.entries.write(work)
                 self.entries.put(work)
                 work.finish(self)
-                self._forget(gone)
+                del _gone  # only now nothing leads to them
         self.put()
 
     def dropping(self, addr: int, range: int) -> Iterator[tuple[Region, Bind]]:

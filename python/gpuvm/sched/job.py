@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from gpuvm._core import require_stack
 from gpuvm.errors import Busy, InvalidArgument, NotFound
 from gpuvm.sched.dependency import Dependencies
 from gpuvm.sched.fence import FinishedFence, JobFence
 from gpuvm.sched.run_queue import guard
 from gpuvm.sync import task
 from gpuvm.sync.callbacks import repeatable
-from gpuvm.sync.completion import stack_room
 from gpuvm.sync.fence import Fence
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ CLEANED_UP: Final = JobState.CLEANED_UP
 next_stamp: Final = itertools.count(1).__next__
 """When a job is pushed, compared with others."""
 
-_ROOM: Final = stack_room(24)
-"""For a push, and for all that a thread does that lends itself, but for what the driver does."""
+_ROOM: Final = 24
+"""Levels of the stack for a push, and for all that a thread does that lends itself, but for what the driver
+does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +246,7 @@ class Job:
         """
         if task.preempt is not None:
             task.preempt()
-        isinstance(self, _ROOM)
+        require_stack(_ROOM)
         entity = self.entity
         stamp = next_stamp()
         stopped = first = False
@@ -296,7 +297,7 @@ class Job:
         """
         if self._state is not ARMED:
             raise self._unpushable("push_and_wait")
-        isinstance(self, _ROOM)  # RecursionError, if any, is raised here rather than on the way
+        require_stack(_ROOM)  # RecursionError, if any, is raised here rather than on the way
         worker = self._worker
         if worker.post.holder:
             worker.refuse("push_and_wait")

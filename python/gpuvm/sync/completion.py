@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from types import NoneType
-from typing import Any
+from typing import Any, Final
 
+from gpuvm._core import require_stack
 from gpuvm.sync import task
 from gpuvm.sync.callbacks import run_callbacks
 from gpuvm.sync.unraisable import report
@@ -19,13 +19,8 @@ from gpuvm.sync.unraisable import report
 _tickets = itertools.count()
 
 
-def stack_room(levels: int) -> Any:
-    """What takes so many levels of the stack to search: ``isinstance(self, it)``, or RecursionError."""
-    return (stack_room(levels - 1),) if levels else NoneType
-
-
-_ROOM = stack_room(12)
-"""For waking a thread or telling a container."""
+_ROOM: Final = 12
+"""Levels of the stack for waking a thread or telling a container."""
 
 
 class Completion:
@@ -50,7 +45,7 @@ class Completion:
         if timestamp is None:
             timestamp = task.runtime.now()
         if self._callbacks:
-            isinstance(self, _ROOM)  # RecursionError, if any, is raised here rather than in a callback
+            require_stack(_ROOM)  # RecursionError, if any, is raised here rather than in a callback
         mine = (timestamp, error or self._error)
         try:
             done.append(mine)

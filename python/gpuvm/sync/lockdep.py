@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
-from gpuvm._core import forbid_allocation
+from gpuvm._core import forbid_allocation, watch_locks
 from gpuvm.errors import CheckFailed, LockdepError
 from gpuvm.sync import lock_order, lock_report, task
 from gpuvm.sync.lock_order import FENCE, Lock, LockClass
@@ -46,6 +46,9 @@ __all__ = [
     "reset",
     "statistics",
 ]
+
+VALIDATOR: Final = 0
+"""Which watcher of locks this is, for ``watch_locks``."""
 
 enabled = False
 """Whether anything is validated; ``enable`` and ``disable`` set it."""
@@ -131,6 +134,7 @@ def disable() -> None:
 def _switch(on: bool) -> None:
     global enabled, _seen
     enabled = on
+    watch_locks(VALIDATOR, on)
     _seen = {}
     lock_order.forget()
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from _thread import LockType, allocate_lock, get_ident
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
+from gpuvm._core import RawMutex
 from gpuvm.errors import CheckFailed, InvalidArgument, LockdepError
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.lockdep import LockClass
@@ -36,73 +35,70 @@ class Queued:
 _queues = allocate_lock()
 
 
-class Mutex:
+class Mutex(RawMutex):
     """A sleeping lock that is handed over to whoever waits longest.
 
     ``with mutex:`` holds it. It is not recursive. Cost: one atomic exchange if nobody else wants it.
 
-    The token, the one item of a dictionary that can be removed once, is held while the mutex is. Unlocking
-    with somebody in the queue keeps the token and passes it on, so nobody overtakes. Whoever joins the queue
-    tries the token once more under ``_guard``, and whoever frees the token looks at the queue once more
-    afterwards; so no wake-up is lost.
+    The token is held while the mutex is. Unlocking with somebody in the queue keeps the token and passes it
+    on, so nobody overtakes. Whoever joins the queue tries the token once more under ``_guard``, and whoever
+    frees the token looks at the queue once more afterwards; so no wake-up is lost.
+
+    - ``lock(*, interruptible=False)``: take it, after those who came before (``mutex_lock``,
+      ``mutex_lock_interruptible``)
+    - ``unlock()``: let go, and hand over to the first in the queue (``mutex_unlock``)
+    - ``locked``: True while anybody holds it
+
+    The core does both where nobody else wants it and nobody watches, which comes to the same: ``_lock`` and
+    ``_unlock`` in one step. (``watch_locks`` has all steps made here: for the validator, and where a test
+    decides who goes on.)
 
     Args:
         name: what reports call it.
         lock_class: what the validator knows it by; locks of one class obey one order. Default: one of its own
             for each name.
 
+    Raises (``lock``):
+        Interrupted: ``interruptible``, and the task was interrupted while it waited.
+        LockdepError: this thread holds it already; under the validator also if the order is wrong.
+
+    Raises (``unlock``):
+        InvalidArgument: this thread does not hold it.
+
     Source: ``kernel/locking/mutex.c``.
     """
 
-    __slots__ = ("__weakref__", "_contended", "_guard", "_holder", "_queue", "_token", "lock_class", "name")
+    __slots__ = ("__weakref__", "_contended", "_guard", "lock_class", "name")
 
     def __init__(self, name: str, lock_class: LockClass | None = None) -> None:
         self.name = name
         self.lock_class = lock_class if lock_class is not None else lockdep.lock_class(name)
-        self._token: dict[None, bool] = {None: True}
         self._guard: LockType = _queues
-        self._holder: object = None
-        self._queue: list[Queued] = []
         self._contended = 0
-
-    @property
-    def locked(self) -> bool:
-        """True while anybody holds it."""
-        return not self._token
 
     @property
     def held_here(self) -> bool:
         """True if the calling thread holds it, without a ticket."""
-        return self._holder == get_ident()
+        return bool(self._holder == get_ident())
 
     @property
     def waiters(self) -> tuple[task.Task, ...]:
         """Who waits for it now, the next one first."""
         return tuple(queued.waiter.task for queued in self._queue)
 
-    def lock(self, *, interruptible: bool = False) -> None:
-        """Take it, after those who came before.
-
-        Raises:
-            Interrupted: ``interruptible``, and the task was interrupted while it waited.
-            LockdepError: this thread holds it already; under the validator also if the order is wrong.
-
-        Source: ``mutex_lock``, ``mutex_lock_interruptible``.
-        """
+    def _lock(self, interruptible: bool) -> None:
         if task.preempt is not None:
             task.preempt()
         if lockdep.enabled:
             lockdep.acquire(self)
-        me = get_ident()
         try:
-            del self._token[None]  # not pop: after a call Python may handle Ctrl-C, and nobody would hold it
-        except KeyError:
+            del self._token  # takes it; after a call Python may handle Ctrl-C, and nobody would hold it
+        except AttributeError:
             pass
         else:
-            self._holder = me
             return
         try:
-            self._wait(Queued(me), interruptible)
+            self._wait(Queued(get_ident()), interruptible)
         except BaseException:
             if lockdep.enabled:
                 lockdep.release(self)
@@ -112,26 +108,19 @@ class Mutex:
         """Take it unless it is held (``mutex_trylock``)."""
         if task.preempt is not None:
             task.preempt()
-        if not self._token.pop(None, False):
+        if not self._take(get_ident()):
             return False
-        self._holder = get_ident()
         if lockdep.enabled:
             lockdep.acquire(self, trylock=True)
         return True
 
-    def unlock(self) -> None:
-        """Let go, and hand over to the first in the queue (``mutex_unlock``).
-
-        Raises:
-            InvalidArgument: this thread does not hold it.
-        """
+    def _unlock(self) -> None:
         if self._holder != get_ident():
             raise InvalidArgument(f'unlock: this thread does not hold the mutex "{self.name}"')
         if lockdep.enabled:
             lockdep.release(self)
-        if not self._queue:  # as _free would, for speed
-            self._holder = None
-            self._token[None] = True
+        if not self._queue:  # as _free would, by no call
+            self._token = None
             if self._queue:
                 self._pick_up()
             if task.preempt is not None:
@@ -152,7 +141,7 @@ class Mutex:
             self._pass_on()
         else:
             self._disown()
-            self._token[None] = True
+            self._token = None
             if self._queue:
                 self._pick_up()
         if task.preempt is not None:
@@ -164,7 +153,7 @@ class Mutex:
             raise LockdepError(f'this thread holds the mutex "{self.name}" already: it would wait for itself')
         with self._guard:
             self._queue.append(queued)
-            if self._token.pop(None, False):  # only now: whoever frees it later sees us in the queue
+            if self._take(queued.holder):  # only now: whoever frees it later sees us in the queue
                 self._queue.remove(queued)
                 self._own(queued.holder)
                 return
@@ -204,7 +193,7 @@ class Mutex:
                     self._own(first.holder)
                     del self._queue[0]
                 else:
-                    self._token[None] = True
+                    self._token = None
                 given = True
             if first is not None:
                 first.waiter.wake()
@@ -217,17 +206,8 @@ class Mutex:
 
     def _pick_up(self) -> None:
         """Somebody joined the queue while the token was being freed."""
-        if self._token.pop(None, False):
+        if self._take(None):
             self._pass_on()
-
-    def __enter__(self) -> Self:
-        self.lock()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.unlock()
 
     def check(self) -> None:
         """Verify that nobody waits for a free mutex. Call it while no thread is inside one of its calls.
@@ -236,7 +216,7 @@ class Mutex:
             CheckFailed: with the state.
         """
         held = self._holder is not None
-        if held == bool(self._token) or (self._queue and not held):
+        if held != self.locked or (self._queue and not held):
             raise CheckFailed(f"{self!r}: holder {self._holder!r}, queue {self._queue!r}")
 
     def statistics(self) -> LockStatistics:

@@ -13,7 +13,7 @@ from gpuvm.sync import lockdep, task
 from gpuvm.sync.container import FenceArray, FenceChain
 from gpuvm.sync.fence import Fence, fence_context_alloc
 from gpuvm.sync.mutex import LockStatistics
-from gpuvm.sync.ww_acquire import AcquireContext, reservation_ww_class
+from gpuvm.sync.ww_acquire import reservation_ww_class
 from gpuvm.sync.ww_mutex import WwMutex
 
 FIRST_ROOM = 4
@@ -52,20 +52,19 @@ class Resv(WwMutex):
     """The lock of an object and its fences by usage.
 
     ``with resv:`` locks a single one; ``Exec`` locks many. A fence is added in three steps: lock,
-    ``reserve_fences`` while failure is still possible, ``add_fence``, which cannot fail.
+    ``reserve_fences`` while failure is still possible, ``add_fence``, which cannot fail. ``_slots``: so many
+    fences there may be before the next unlock, because room was reserved.
 
     Source: ``drivers/dma-buf/dma-resv.c``.
     """
 
-    __slots__ = ("_entries", "_room", "_slots")
+    __slots__ = ("_entries", "_room")
 
     def __init__(self, name: str = "resv") -> None:
         super().__init__(reservation_ww_class, name)
         self._entries: list[tuple[Fence, Usage]] = []
         self._room = 0
         """Fences to grow to before signalled ones are looked for."""
-        self._slots = 0
-        """Fences there may be before the next unlock, because room was reserved."""
 
     # -- changing, under the lock
 
@@ -226,21 +225,12 @@ class Resv(WwMutex):
 
     # -- itself
 
-    def unlock(self) -> None:
-        """As ``WwMutex.unlock``; slots that were not used are forgotten."""
-        holder = self._holder
-        if type(holder) is AcquireContext and not (self._queue or lockdep.enabled or task.preempt):
-            self._slots = 0  # what WwMutex.unlock comes to if nothing is the matter, for speed
-            holder.acquired -= 1
-            self._holder = None
-            self._token[None] = True
-            if self._queue:
-                self._pick_up()
-            return
+    def _unlock(self) -> None:
+        """Slots that were not used are forgotten."""
         slots = self._slots
         self._slots = 0  # before the next holder can reserve its own
         try:
-            WwMutex.unlock(self)
+            super()._unlock()
         except (InvalidArgument, LockdepError):
             self._slots = slots
             raise

@@ -14,19 +14,27 @@ from contextlib import suppress
 from math import inf
 from typing import Final, Protocol, final
 
+from gpuvm._core import watch_locks
 from gpuvm.errors import Interrupted, InvalidArgument
 
 NSEC_PER_SEC: Final = 1_000_000_000
+PREEMPTION: Final = 1
+"""Which watcher of locks ``preempt`` is, for ``watch_locks``."""
 
 
 @final
 class Task:
     """One thread as the primitives see it (the kernel's ``struct task_struct``)."""
 
-    __slots__ = ("__weakref__", "_interrupted", "_sleeping", "name")
+    __slots__ = ("__weakref__", "_interrupted", "_sleeping", "before_sleep", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.before_sleep: Callable[[], None] | None = None
+        """Called by the thread itself before it sleeps, to have another do what it should do meanwhile.
+
+        Source: ``wq_worker_sleeping``.
+        """
         self._interrupted = False
         self._sleeping: Waiter | None = None
 
@@ -39,6 +47,13 @@ class Task:
         waiter = self._sleeping
         if waiter is not None:
             runtime.unpark(waiter)
+
+    def forget_interrupt(self) -> None:
+        """Drop an interrupt that was not delivered: whom it was meant for waits no more.
+
+        Locking: what ``interrupt`` is called under. Source: ``flush_signals``.
+        """
+        self._interrupted = False
 
     @property
     def interrupted(self) -> bool:
@@ -88,10 +103,12 @@ class Waiter:
         Raises:
             Interrupted: ``interruptible``, and the task was interrupted before it was woken.
         """
+        task = self.task
+        if task.before_sleep is not None and not self.woken:
+            task.before_sleep()
         if not interruptible:
             runtime.park(self, deadline)
             return self.woken
-        task = self.task
         task._sleeping = self
         try:
             if not (task._interrupted or self.woken):
@@ -177,6 +194,7 @@ def install(new: Runtime, preemption: Callable[[], None] | None) -> tuple[Runtim
     global runtime, preempt
     before = runtime, preempt
     runtime, preempt = new, preemption
+    watch_locks(PREEMPTION, preemption is not None)
     return before
 
 

@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, final
+from typing import Final, Self, final
 
-from gpuvm.errors import CheckFailed, InvalidArgument
+from gpuvm._core import RawTicket, watch_locks
+from gpuvm.errors import CheckFailed
 from gpuvm.sync import lockdep
 from gpuvm.sync.lockdep import LockClass
 
-if TYPE_CHECKING:
-    from gpuvm.sync.ww_mutex import WwMutex
+INJECTION: Final = 2
+"""Which watcher of locks this is, for ``watch_locks``."""
+_injecting: Final[set[WwClass]] = set()
+"""Whose locks are answered with ``Contended`` at random."""
 
 
 class WwClass:
@@ -36,7 +39,7 @@ class WwClass:
         self.acquire_class = LockClass(f"{name}_acquire")
         self.guard = allocate_lock()
         """Guards the queues of all locks of the class and the contexts that wait in them."""
-        self.injection: Callable[[], bool] | None = None
+        self._injection: Callable[[], bool] | None = None
         self.next_stamp: Callable[[], int] = count(1).__next__
         """A stamp younger than all before."""
 
@@ -57,6 +60,20 @@ class WwClass:
         finally:
             self.injection = before
 
+    @property
+    def injection(self) -> Callable[[], bool] | None:
+        """Asked whether to answer the next lock that was got with ``Contended``."""
+        return self._injection
+
+    @injection.setter
+    def injection(self, injection: Callable[[], bool] | None) -> None:
+        self._injection = injection
+        if injection is None:
+            _injecting.discard(self)
+        else:
+            _injecting.add(self)
+        watch_locks(INJECTION, bool(_injecting))
+
 
 reservation_ww_class: Final = WwClass("reservation_ww_class", wait_die=True, reservation=True)
 
@@ -72,68 +89,53 @@ class AcquireStatistics:
 
 
 @final
-class AcquireContext:
+class AcquireContext(RawTicket):
     """One thread's attempt to take several locks of a class: its ticket (``struct ww_acquire_ctx``).
 
     ``with AcquireContext(...) as ticket:`` ends it; everything must be unlocked by then. The stamp stays the
     same for all attempts, so whoever gave way is older than all who came since.
 
+    - ``done()``: say that all locks are taken (``ww_acquire_done``)
+    - ``fini()``: end it (``ww_acquire_fini``); InvalidArgument: locks are still held
+
+    Attributes:
+        ww_class: the class of its locks.
+        stamp: its age; a younger one has a larger one.
+        acquired: locks held under it.
+        contending: the lock to take first after ``Contended``.
+        waits_for: in whose queue it is.
+        wounded: an older context waits for one of its locks (wound-wait).
+        killed: it was taken out of a queue and has to give way.
+        gave_way: how often it got ``Contended``.
+        finished: ``done`` was called: no further locks.
+
     Locking: belongs to one thread.
 
-    Source: ``ww_acquire_init``, ``ww_acquire_done``, ``ww_acquire_fini``.
+    Args:
+        ww_class: of which locks.
+
+    Source: ``ww_acquire_init``.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "acquired",
-        "contending",
-        "finished",
-        "gave_way",
-        "killed",
-        "lock_class",
-        "name",
-        "stamp",
-        "waits_for",
-        "wounded",
-        "ww_class",
-    )
+    __slots__ = ("__weakref__",)
 
-    def __init__(self, ww_class: WwClass) -> None:
-        self.ww_class = ww_class
-        self.lock_class = ww_class.acquire_class
-        self.name = self.lock_class.name
-        self.stamp = ww_class.next_stamp()
-        self.acquired = 0
-        """Locks held under it."""
-        self.contending: WwMutex | None = None
-        """The lock to take first after ``Contended``."""
-        self.waits_for: WwMutex | None = None
-        """In whose queue it is."""
-        self.wounded = False
-        """An older context waits for one of its locks (wound-wait)."""
-        self.killed = False
-        """It was taken out of a queue and has to give way."""
-        self.gave_way = 0
-        """How often it got ``Contended``."""
-        self.finished = False
-        """``done`` was called: no further locks."""
+    @property
+    def lock_class(self) -> LockClass:
+        """What the validator knows it by."""
+        ww_class: WwClass = self.ww_class
+        return ww_class.acquire_class
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.lock_class.name
+
+    def _begin(self) -> None:
+        """Somebody watches."""
         if lockdep.enabled:
             lockdep.acquire(self)
 
-    def done(self) -> None:
-        """Say that all locks are taken (``ww_acquire_done``)."""
-        self.finished = True
-
-    def fini(self) -> None:
-        """End it (``ww_acquire_fini``).
-
-        Raises:
-            InvalidArgument: locks are still held.
-        """
-        if self.acquired:
-            raise InvalidArgument(
-                f"fini: {self!r} must hold nothing; unlock its locks first", value=self.acquired, bound=0
-            )
+    def _end(self) -> None:
         if lockdep.enabled:
             lockdep.release(self)
 

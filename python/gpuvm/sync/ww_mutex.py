@@ -11,6 +11,7 @@ from _thread import get_ident
 from collections.abc import Callable
 from typing import NoReturn
 
+from gpuvm._core import RawMutex
 from gpuvm.errors import AlreadyLocked, CheckFailed, Contended, InvalidArgument, LockdepError
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.mutex import Mutex, Queued
@@ -22,8 +23,25 @@ class WwMutex(Mutex):
 
     Contexts wait in the order of their stamps. Those who come without a ticket wait behind whoever is there.
 
+    - ``lock(ticket=None, interruptible=False)``: take it (``ww_mutex_lock``, ``ww_mutex_lock_interruptible``)
+    - ``unlock()``: let go, and hand over to the oldest that waits (``ww_mutex_unlock``)
+
+    Raises (``lock``):
+        Contended: ``ticket`` holds others and somebody older has this one or waits for it (wait-die), or
+            waits for one that it holds (wound-wait): unlock all, then ``lock_slow`` this one.
+        AlreadyLocked: ``ticket`` holds it already.
+        Interrupted: ``interruptible``, and the task was interrupted while it waited.
+        LockdepError: this thread holds it already, without a ticket; under the validator also if a rule of
+            locking is broken.
+
+    Raises (``unlock``):
+        InvalidArgument: nobody holds it, or another thread without a ticket.
+        LockdepError: under the validator, another thread with a ticket.
+
     Source: ``kernel/locking/ww_mutex.h``, ``Documentation/locking/ww-mutex-design.rst``.
     """
+
+    lock = RawMutex.ww_lock
 
     __slots__ = ("ww_class",)
 
@@ -38,26 +56,13 @@ class WwMutex(Mutex):
         holder = self._holder
         return holder if isinstance(holder, AcquireContext) else None
 
-    def lock(self, ticket: AcquireContext | None = None, interruptible: bool = False) -> None:
-        """Take it (``ww_mutex_lock``, ``ww_mutex_lock_interruptible``).
-
-        Raises:
-            Contended: ``ticket`` holds others and somebody older has this one or waits for it (wait-die), or
-                waits for one that it holds (wound-wait): unlock all, then ``lock_slow`` this one.
-            AlreadyLocked: ``ticket`` holds it already.
-            Interrupted: ``interruptible``, and the task was interrupted while it waited.
-            LockdepError: this thread holds it already, without a ticket; under the validator also if a rule
-                of locking is broken.
-        """
+    def _lock(self, ticket: AcquireContext | None, interruptible: bool) -> None:  # type: ignore[override]
         if task.preempt is not None:
             task.preempt()
         if lockdep.enabled:
             self._validate(ticket)
-        if self._token.pop(None, False):
-            if ticket is None:
-                self._holder = get_ident()
-            else:
-                self._holder = ticket
+        if self._take(get_ident() if ticket is None else ticket):
+            if ticket is not None:
                 ticket.acquired += 1
             if self._queue:
                 self._meet_queue()
@@ -92,12 +97,9 @@ class WwMutex(Mutex):
             task.preempt()
         if lockdep.enabled and ticket is not None:
             self._validate_ticket("trylock", ticket)
-        if not self._token.pop(None, False):
+        if not self._take(get_ident() if ticket is None else ticket):
             return False
-        if ticket is None:
-            self._holder = get_ident()
-        else:
-            self._holder = ticket
+        if ticket is not None:
             ticket.acquired += 1
         if self._queue:
             self._meet_queue()
@@ -105,13 +107,7 @@ class WwMutex(Mutex):
             lockdep.acquire(self, nest=ticket, trylock=True)
         return True
 
-    def unlock(self) -> None:
-        """Let go, and hand over to the oldest that waits (``ww_mutex_unlock``).
-
-        Raises:
-            InvalidArgument: nobody holds it, or another thread without a ticket.
-            LockdepError: under the validator, another thread with a ticket.
-        """
+    def _unlock(self) -> None:
         holder = self._holder
         if type(holder) is not AcquireContext and holder != get_ident():
             raise InvalidArgument(f'unlock: this thread does not hold "{self.name}"')
@@ -204,7 +200,7 @@ class WwMutex(Mutex):
             # First of all join the queue: who frees the token or takes it looks there afterwards, so either
             # we see what they did or they see us.
             self._queue.insert(self._place_of(ticket), queued)
-            got = self._token.pop(None, False)
+            got = self._take(ticket)
             welcome = got or not self._must_give_way(ticket)
             if got or not welcome:
                 self._queue.remove(queued)

@@ -132,6 +132,8 @@ class Format:
         default_factory=dict, init=False, repr=False, compare=False
     )
     """What ``pte`` found out about pages, by level, aperture, kind and flags."""
+    _layouts: list[tuple[object, ...]] = field(default_factory=list, init=False, repr=False, compare=False)
+    """What ``layout`` gives, once it was asked for."""
 
     @property
     def page_shifts(self) -> tuple[int, ...]:
@@ -250,8 +252,10 @@ class Format:
         Pointer: match, present, vram, constant, mask, shift, read_only, privileged; () if there is none.
         A pattern is (mask, value).
         """
-        levels = tuple(self._level_layout(number) for number in range(len(self.levels)))
-        return (self.va_bits, int(self.paired), self.page.layout(), levels)
+        if not self._layouts:
+            levels = tuple(self._level_layout(number) for number in range(len(self.levels)))
+            self._layouts.append((self.va_bits, int(self.paired), self.page.layout(), levels))
+        return self._layouts[0]
 
     def _level_layout(self, number: int) -> tuple[object, ...]:
         level = self.levels[number]

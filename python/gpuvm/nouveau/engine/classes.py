@@ -113,6 +113,10 @@ _FRONT_END: Final = _INLINE | {
 }
 
 _THREED: Final = _FRONT_END | {
+    0x268: "DRAW_INDEX_BUFFER_BEGIN_END_A",
+    0x26C: "DRAW_INDEX_BUFFER_BEGIN_END_B",
+    0x270: "DRAW_VERTEX_ARRAY_BEGIN_END_A",
+    0x274: "DRAW_VERTEX_ARRAY_BEGIN_END_B",
     0x1144: "FLUSH_PENDING_WRITES",
     0x1530: "CLEAR_REPORT_VALUE",
     0x19D0: "CLEAR_SURFACE",
@@ -123,6 +127,7 @@ _COMPUTE: Final = _FRONT_END | {
     0x2B4: "SEND_PCAS_A",
     0x2B8: "SEND_PCAS_B",
     0x2BC: "SEND_SIGNALING_PCAS_B",
+    0x2C0: "SEND_SIGNALING_PCAS2_B",
 }
 
 _COPY: Final = {
@@ -178,6 +183,18 @@ _METHODS: Final[Mapping[int, Mapping[int, str]]] = {
 }
 """By the lower byte of the class, which says what kind of engine it is."""
 
+_ACTIONS: Final = {
+    "DRAW_INDEX_BUFFER_BEGIN_END_B": "draw",
+    "DRAW_VERTEX_ARRAY_BEGIN_END_B": "draw",
+    "CLEAR_SURFACE": "clear",
+    "SEND_PCAS_B": "dispatch",
+    "SEND_SIGNALING_PCAS_B": "dispatch",
+    "SEND_SIGNALING_PCAS2_B": "dispatch",
+    "LAUNCH_DMA": "transfer",
+    "SET_REPORT_SEMAPHORE_D": "report",
+}
+"""What has an engine do something. Other methods only say how."""
+
 _MACROS: Final = 0x3800
 """From here on methods of the 3D class start macros, or hand them data."""
 
@@ -195,3 +212,14 @@ def method_name(class_: int, method: int) -> str:
     if class_ & 0xFF == 0x97 and method >= _MACROS:
         return f"CALL_MME_{'DATA' if method & 4 else 'MACRO'}({(method - _MACROS) >> 3})"
     return f"{method:04x}"
+
+
+def action(class_: int, method: int) -> str | None:
+    """What the method has an engine do that a program can see, in a word; None: nothing.
+
+    All else sets state, waits for what is not overlapped here, or invalidates caches that are not there. Of
+    methods whose name is not known here that is taken for granted.
+    """
+    if class_ & 0xFF == 0x97 and method >= _MACROS:
+        return None if method & 4 else "macro"
+    return _ACTIONS.get(method_name(class_, method))

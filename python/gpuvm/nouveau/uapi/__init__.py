@@ -5,13 +5,25 @@
 - ``requests``: what the driver's typed calls take and give
 - ``dialects``: today's VM_BIND, and the original series'
 - ``user_memory``: ``UserMemory``, what a program's pointers lead to; ``user_array``: arrays there
+- ``caller``: ``Caller``, who makes a call: that memory, and descriptors
 - ``calls``: from each structure to the driver's call; ``nvif``: the call that has calls of its own
-- ``dispatch``: ``ioctl``
+- ``dispatch``: ``ioctl``, and ``drm_ioctl``, whose structure is in a program's memory, too
 """
 
+from gpuvm.nouveau.uapi.caller import Caller
 from gpuvm.nouveau.uapi.dialects import CURRENT, SERIES, Dialect
-from gpuvm.nouveau.uapi.dispatch import ioctl
+from gpuvm.nouveau.uapi.dispatch import drm_ioctl, ioctl
 from gpuvm.nouveau.uapi.nvif import NvifObjects, NvifStatistics
 from gpuvm.nouveau.uapi.user_memory import UserMemory
 
-__all__ = ["CURRENT", "SERIES", "Dialect", "NvifObjects", "NvifStatistics", "UserMemory", "ioctl"]
+__all__ = [
+    "CURRENT",
+    "SERIES",
+    "Caller",
+    "Dialect",
+    "NvifObjects",
+    "NvifStatistics",
+    "UserMemory",
+    "drm_ioctl",
+    "ioctl",
+]

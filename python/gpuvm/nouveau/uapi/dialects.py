@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from gpuvm._core import BindDecoder, BindOps
 from gpuvm.errors import GpuvmError, InvalidArgument
-from gpuvm.nouveau.bind import BindOp, OpCode
+from gpuvm.nouveau.bind import OpCode
 from gpuvm.nouveau.uapi import structs
-from gpuvm.nouveau.uapi.layout import Layout, maker
-from gpuvm.nouveau.uapi.requests import VmBindOp
+from gpuvm.nouveau.uapi.layout import Layout
+from gpuvm.nouveau.uapi.requests import VmBindOp, VmBindOps, typed
 from gpuvm.va import Regions
 
 if TYPE_CHECKING:
-    from gpuvm.mem import GemObject
+    from gpuvm.mem.handles import GemHandles
 
 VM_BIND_RUN_ASYNC: Final = 1 << 0
 """Of a VM_BIND: do not wait until it has run."""
@@ -25,9 +26,6 @@ VM_BIND_SPARSE: Final = 1 << 8
 """Of an operation: about a sparse region."""
 KIND: Final = 0xFF
 """Bits of an operation's flags that are the storage kind of a MAP."""
-
-
-_bind_op: Final = maker(BindOp)
 
 
 class Meaning(NamedTuple):
@@ -44,7 +42,7 @@ class Dialect:
 
     Args:
         name: for messages and reports.
-        meanings: of the numbers that operations have.
+        meanings: of the numbers that operations have, which are those from 0 on.
         regions: what regions ask of mappings.
         empty_kernel_area: VM_INIT accepts an area of length 0.
         push: the structure that EXEC takes an array of.
@@ -55,42 +53,34 @@ class Dialect:
     regions: Regions
     empty_kernel_area: bool
     push: Layout
+    _decoder: BindDecoder = field(init=False, repr=False, compare=False)
 
-    def bind_ops(self, ops: Sequence[VmBindOp], lookup: Callable[[int], GemObject]) -> list[BindOp]:
+    def __post_init__(self) -> None:
+        meanings = [self.meanings[number] for number in range(len(self.meanings))]
+        object.__setattr__(self, "_decoder", BindDecoder([(int(code), sparse) for code, sparse in meanings]))
+
+    def bind_ops(self, ops: VmBindOps, handles: GemHandles) -> BindOps:
         """``ops`` as ``Uvmm`` takes them. First all numbers are looked at, then all handles.
 
-        Flags that nobody knows are ignored, as the kernel does. Cost: O(ops), half a microsecond each.
+        Flags that nobody knows are ignored, as the kernel does. Cost: O(ops), 50 ns each.
 
         Args:
-            lookup: the object of a handle; asked for those that a MAP shows.
+            handles: has the objects that MAPs show.
 
         Raises:
             InvalidArgument: no operation has such a number.
-            GpuvmError: what ``lookup`` raises. ``request`` is the index of the operation, here and above.
+            NotFound: there is no such handle. ``request`` is the index of the operation, here and above.
 
         Source: ``bind_job_op_from_uop``, ``bind_validate_ops``.
         """
-        meanings = self.meanings
-        for index, op in enumerate(ops):
-            if op[0] not in meanings:
-                raise self._unknown(index, op)
-        result: list[BindOp] = []
-        try:
-            for number, flags, handle, addr, bo_offset, range in ops:
-                code, sparse = meanings[number]
-                sparse &= flags
-                if code is OpCode.MAP and not sparse:
-                    bind_op = _bind_op((code, addr, range, lookup(handle), bo_offset, flags & KIND, False))
-                else:
-                    bind_op = _bind_op((code, addr, range, None, 0, 0, sparse != 0))
-                result.append(bind_op)
-        except GpuvmError as error:
-            error.request = len(result)
-            raise
-        return result
+        decoded = self._decoder.decode(ops, handles.by_handle)
+        if isinstance(decoded, BindOps):
+            return decoded
+        raise self._refused(decoded, typed(ops)[decoded], handles)
 
-    def tell(self, error: GpuvmError, ops: Sequence[VmBindOp]) -> None:
+    def tell(self, error: GpuvmError, asked: VmBindOps) -> None:
         """Note on ``error`` which of several operations it is about, ``error.request``, counted from 0."""
+        ops = typed(asked)
         if error.request is None or len(ops) < 2:
             return
         number, flags, handle, addr, _, range = ops[error.request]
@@ -103,14 +93,18 @@ class Dialect:
             f"VM_BIND: operation {error.request} of {len(ops)}: {what} [{addr:#x}, {addr + range:#x}){shown}"
         )
 
-    def _unknown(self, index: int, op: VmBindOp) -> InvalidArgument:
-        known = ", ".join(f"{number} {meaning.code.name}" for number, meaning in self.meanings.items())
-        return InvalidArgument(
-            f'VM_BIND: operation {index} is {op.op}; the dialect "{self.name}" has {known}',
-            op.op,
-            tuple(self.meanings),
-            index,
-        )
+    def _refused(self, index: int, op: VmBindOp, handles: GemHandles) -> GpuvmError:
+        if op.op not in self.meanings:
+            known = ", ".join(f"{number} {meaning.code.name}" for number, meaning in self.meanings.items())
+            return InvalidArgument(
+                f'VM_BIND: operation {index} is {op.op}; the dialect "{self.name}" has {known}',
+                op.op,
+                tuple(self.meanings),
+                index,
+            )
+        error = handles.unknown("lookup", op.handle)
+        error.request = index
+        return error
 
 
 CURRENT: Final = Dialect(

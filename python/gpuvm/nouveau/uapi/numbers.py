@@ -13,6 +13,9 @@ TYPE: Final = 0x64
 COMMAND_BASE: Final = 0x40
 """The first number that belongs to the driver."""
 
+OF_DISPLAYS: Final = frozenset([0x0D, *range(0xA0, 0xB2), *range(0xB5, 0xBF), *range(0xC6, 0xCA), 0xCE, 0xD0])
+"""Numbers of SET_CLIENT_CAP and the MODE calls, refused by drivers without displays (DRIVER_MODESET)."""
+
 
 class Direction(IntFlag):
     """Who reads the structure, as the two highest bits of a request say it."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from gpuvm.nouveau.uapi.structs import VM_BIND_OP
 
 
 class VmBindOp(NamedTuple):
@@ -18,6 +21,17 @@ class VmBindOp(NamedTuple):
     bo_offset: int
     range: int
     """Bytes, as the two before."""
+
+
+VmBindOps = Sequence[VmBindOp] | bytearray
+"""Operations of a VM_BIND; a bytearray has their structures, one behind the other."""
+
+
+def typed(ops: VmBindOps) -> Sequence[VmBindOp]:
+    """``ops``, made of structures if need be."""
+    if isinstance(ops, bytearray):
+        return [VmBindOp._make(op) for op in VM_BIND_OP.iter_unpack(ops)]
+    return ops
 
 
 class Push(NamedTuple):
