@@ -17,6 +17,7 @@ from gpuvm.trace import source
 from tracefile import SPARSE_BUFFER, STREAMING, write
 
 COMMAND = [sys.executable, "-m", "gpuvm"]
+VERBS = ("ops", "replay", "show", "pagetable", "explain", "run", "sniff")
 
 
 def test_alone_it_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,11 +25,11 @@ def test_alone_it_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "usage: gpuvm" in out
     assert "exit codes:" in out
-    for verb in ("ops", "replay", "show", "pagetable", "explain"):
+    for verb in VERBS:
         assert re.search(rf"^ +{verb} ", out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("verb", ["ops", "replay", "show", "pagetable", "explain"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([verb, "--help"])

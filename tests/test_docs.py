@@ -13,11 +13,14 @@ from gpuvm.errors import ERRNO_NAMES
 from transcripts import PAGES, ROOT, Block, blocks, replayed, run_python, timeless
 
 CONSOLE = [block for page in PAGES for block in blocks(page, "console")]
+DEBIAN = "build/debian13"
 PICTURE = ROOT / "docs" / "nvk-sparse-buffer.svg"
 
 
 @pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.name)
 def test_a_command_prints_what_the_page_shows(block: Block) -> None:
+    if DEBIAN in block.text and not (ROOT / DEBIAN).is_dir():
+        pytest.skip(f"{DEBIAN} is not there: make test sets it up where apt has a mirror")
     assert timeless(replayed(block)) == timeless(block.text)
 
 

@@ -55,7 +55,8 @@ def replayed(block: Block) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in _OF_MAKE}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "examples").symlink_to(ROOT / "examples")
+        for name in ("examples", "build"):
+            (Path(folder) / name).symlink_to(ROOT / name)
         run = subprocess.run(
             ["bash", "-c", "exec 2>&1\n" + "\n".join(map(_scripted, commands))],
             cwd=folder,

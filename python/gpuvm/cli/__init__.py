@@ -10,12 +10,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gpuvm.cli import explain, ops, pagetable, replay, show
+from gpuvm.cli import explain, ops, pagetable, replay, run, show, sniff
 from gpuvm.cli.options import EXIT_CODES, EXIT_INPUT, EXIT_REFUSED, OutputError
 from gpuvm.errors import GpuvmError
 from gpuvm.trace.errors import ReplayError, TraceError
 
-_VERBS = (ops, replay, show, pagetable, explain)
+_VERBS = (ops, replay, show, pagetable, explain, run, sniff)
+_PRINT_NOTHING = (["run"], ["sniff"])
+"""Their standard output is a program's."""
 _EXIT_INTERRUPTED = 130
 _EXIT_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
@@ -58,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program runs
     if sys.stdout is None:
-        return _complain("standard output is closed", EXIT_REFUSED)
+        if (sys.argv[1:] if argv is None else argv)[:1] not in _PRINT_NOTHING:
+            return _complain("standard output is closed", EXIT_REFUSED)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - closed at exec, as all that we open
     for stream in (sys.stdout, sys.stderr):
         # A path may hold bytes that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):

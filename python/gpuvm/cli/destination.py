@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from contextlib import suppress
+from typing import TextIO
 
 from gpuvm.cli.options import OutputError
 from gpuvm.trace.source import display_name
@@ -26,6 +28,27 @@ def check_destination(path: str, *, force: bool) -> None:
         raise OutputError(f"{display_name(path)}: exists already; --force overwrites it, -o names another")
 
 
+def open_new(path: str, *, force: bool) -> TextIO:
+    """A file for what comes bit by bit, so that something is there if the end never comes.
+
+    Raises:
+        OutputError: as `check_destination`; no permission.
+    """
+    check_destination(path, force=force)
+    exclusive = not (force or os.path.exists(path))  # what exists and may be written is no regular file
+    try:
+        return open(path, "x" if exclusive else "w", encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from None
+
+
+def remove_empty(path: str) -> None:
+    """Take away what `open_new` made, if nothing came."""
+    with suppress(OSError):
+        if os.path.isfile(path) and not os.path.getsize(path):
+            os.unlink(path)
+
+
 def write_text(path: str, text: str, *, force: bool) -> None:
     """Write a file. An existing one is replaced in one step, so that it is never left half written.
 
@@ -40,8 +63,12 @@ def write_text(path: str, text: str, *, force: bool) -> None:
             return
         _replace(path, text)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a file name"
-        raise OutputError(f"cannot write {display_name(path)}: {reason}") from None
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: str, error: OSError | ValueError) -> OutputError:
+    reason = getattr(error, "strerror", None) or "not a file name"
+    return OutputError(f"cannot write {display_name(path)}: {reason}")
 
 
 def _replace(path: str, text: str) -> None:

@@ -38,13 +38,15 @@ class OutputError(Exception):
     """A result could not be written; the message names the file and why."""
 
 
-def add_verb(verbs: Verbs, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+def add_verb(
+    verbs: Verbs, name: str, summary: str, description: str, exit_codes: str = EXIT_CODES
+) -> argparse.ArgumentParser:
     """A verb's parser, with help that keeps line breaks and ends with the exit codes."""
     parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=summary,
         description=description,
-        epilog=EXIT_CODES,
+        epilog=exit_codes,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return parser

@@ -82,6 +82,7 @@ FIELDS: Final[dict[str, tuple[type[Other], tuple[Field, ...]]]] = {
     # calls of which no field is read
     "version": (Other, ()),
     "gem_pushbuf": (Other, ()),
+    "close": (Other, ()),  # no ioctl: the last descriptor of the open is gone
     **dict.fromkeys(
         (
             *("setparam", "grobj_alloc", "notifierobj_alloc", "gpuobj_free", "nvif", "svm_init", "svm_bind"),

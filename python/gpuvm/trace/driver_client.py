@@ -171,6 +171,12 @@ class DriverClient:
         self.client.channel_free(self._channels.ours(record.channel))
         self._channels.forget(record.channel)
 
+    def _free_channels(self) -> None:
+        """Its open was closed. A device has only so many channels; the space stays, to be looked at."""
+        self.finish_execs()
+        for id in [*self.client.channels]:
+            self.client.channel_free(id)
+
     def _exec(self, record: schema.Submission) -> None:
         if record.channel is None:
             raise NotMade("the channel is not told")
@@ -278,6 +284,8 @@ class DriverClient:
                 self.client.version()
             case "gem_pushbuf":
                 self.client.gem_pushbuf()
+            case "close":
+                self._free_channels()
             case _:
                 raise NotMade("what it says is not read")
 
