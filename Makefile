@@ -7,6 +7,16 @@ STAMPS := $(VENV)/stamps
 LOGS := build/logs
 HEADERS := build/uapi-headers
 
+# A Debian 13 for real clients of the virtual device: what every `make test` runs, and what `make test-nvk` adds.
+# And one with the newer NVK of its backports: Mesa 25.0's crashes when it presents to a headless surface.
+ROOT := build/debian13
+BACKPORTS := build/debian13-backports
+CLIENTS := mesa-vulkan-drivers vulkan-tools libvulkan-dev libdrm-tests libdrm-dev gcc libc6-dev
+MORE_CLIENTS := gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-bad ffmpeg vkmark intel-gpu-tools \
+	mesa-drm-shim
+BACKPORTED := mesa-vulkan-drivers/trixie-backports vulkan-tools vkmark
+ROUNDS := 1
+
 export PYTHON
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport CONDA_PREFIX PYTHONHOME
@@ -20,10 +30,10 @@ PICTURE := build/nvk-tile-streaming.svg
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # pip is not made to run twice in one environment
-.PHONY: help run test test-full check bench docs setup
+.PHONY: help run test test-full test-nvk clients more-clients check bench bench-device docs setup
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup ## replay the binds of a real Vulkan driver and draw its address space
 	@tools/quietly $(LOGS)/show.log "drawing the space as it was at line $(LINE)" \
@@ -33,11 +43,14 @@ run: setup ## replay the binds of a real Vulkan driver and draw its address spac
 	@echo 'picture: $(PICTURE)'
 	@echo 'next:    $(BIN)/gpuvm explain "$(REQUEST)" --on $(TRACE) --until $(LINE)'
 
-test: setup $(STAMPS)/group-test $(HEADERS) ## the tests, a few minutes
+test: setup $(STAMPS)/group-test $(HEADERS) clients ## the tests, a few minutes
 	$(BIN)/pytest
 
-test-full: setup $(STAMPS)/group-test $(HEADERS) ## the long suite: 200,000 random requests and more
+test-full: setup $(STAMPS)/group-test $(HEADERS) clients ## the long suite: 200,000 random requests and more
 	GPUVM_SUITE=full $(BIN)/pytest --timeout 3600
+
+test-nvk: setup $(STAMPS)/group-test more-clients ## NVK and Debian's Vulkan programs; ROUNDS=20 for twenty times
+	for round in $$(seq $(ROUNDS)); do GPUVM_SUITE=nvk $(BIN)/pytest tests/nvk || exit; done
 
 check: setup $(STAMPS)/group-check ## formatting, lint, types, stubs, import order of the floors
 	@tools/preflight rustfmt clippy
@@ -53,6 +66,10 @@ check: setup $(STAMPS)/group-check ## formatting, lint, types, stubs, import ord
 
 bench: setup $(STAMPS)/group-bench $(STAMPS)/rivals ## measure against other containers; BENCH=--quick for a rough idea
 	@$(BIN)/python -m bench.run $(BENCH)
+
+bench-device: setup $(STAMPS)/group-bench ## measure calls under gpuvm run, beside drm-shim and a bare supervisor
+	@tools/debian-root $(ROOT) $(LOGS)/debian13-shim.log mesa-drm-shim
+	@$(BIN)/python -m bench.run --part device $(BENCH)
 
 docs: setup $(STAMPS)/group-docs ## build the documentation into build/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning -b html docs build/docs
@@ -73,6 +90,13 @@ $(STAMPS)/group-%: pyproject.toml | $(STAMPS)/venv
 
 $(HEADERS):
 	@tools/uapi-headers $@ $(LOGS)/uapi-headers.log
+
+clients:
+	@tools/debian-root $(ROOT) $(LOGS)/debian13.log $(CLIENTS)
+
+more-clients: clients
+	@tools/debian-root $(ROOT) $(LOGS)/debian13-more.log $(MORE_CLIENTS)
+	@tools/debian-root $(BACKPORTS) $(LOGS)/debian13-backports.log $(BACKPORTED)
 
 $(STAMPS)/core: Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs') | $(STAMPS)/group-build
 	@tools/preflight
