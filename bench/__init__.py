@@ -1,8 +1,9 @@
 """The benchmark of gpuvm: ``python -m bench.run`` in the root of the repository.
 
-It has three parts. ``locking``, with locks, fences and jobs, and ``paging``, with page tables and memory,
-are packages made of ``sampling``. The files here measure mappings, one subject a file, in the order the data
-flows:
+It has five parts. ``locking``, with locks, fences and jobs, ``paging``, with page tables and memory, and
+``driver``, with nouveau's calls and engines, are packages made of ``sampling``; ``device``, with the system
+calls of a program under ``gpuvm run``, is a package of its own. The files here measure mappings, one subject
+a file, in the order the data flows:
 
 - ``layouts``        the records that go in and come out
 - ``workload``       random address spaces and the requests made of them

@@ -12,6 +12,9 @@ from typing import Any
 
 from bench import report, targets
 from bench.contenders import REGISTRY, available, contender_class
+from bench.device import measure as device
+from bench.device import report as device_report
+from bench.device.ways import has_cc
 from bench.driver import cases as driver
 from bench.locking import cases as locking
 from bench.machine import Machine, machine
@@ -30,6 +33,8 @@ LOCKING = "locking"
 PAGING = "paging"
 DRIVER = "driver"
 PARTS = (MAPPINGS, LOCKING, PAGING, DRIVER)
+DEVICE = "device"
+"""Has a page of its own, so it runs only if it is named."""
 
 SIZES = (1_000, 100_000, 1_000_000)
 QUICK_SIZES = (1_000, 20_000)
@@ -37,6 +42,9 @@ QUICK_MEMORY_SIZE = 50_000
 REPEATS = 7
 QUICK_REPEATS = 3
 QUICK_SHARE = 5
+DEVICE_ROUNDS = (15, 200)
+"""And the calls of each."""
+QUICK_DEVICE_ROUNDS = (3, 20)
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="a smoke run of less than a minute; rough numbers"
     )
-    parser.add_argument("--part", choices=PARTS, help="only that one")
+    parser.add_argument("--part", choices=(*PARTS, DEVICE), help=f"only that one; {DEVICE} runs only so")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there too")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="renew the measured blocks of this page")
     parser.add_argument("--repeats", type=int, metavar="N", help="samples a cell")
@@ -113,6 +121,24 @@ def _sampled(
     return Part(sampling_report.markdown(done), sampling_report.as_json(done))
 
 
+def _device(parser: argparse.ArgumentParser, args: argparse.Namespace, repeats: int, on: Machine) -> Part:
+    """System calls of a program under `gpuvm run`; all columns, if the page is written."""
+    if not has_cc():
+        text = "Nothing was measured: the programs are in C, and there is no cc.\n"
+        if args.write:
+            parser.error(text.strip())
+        return Part(text, {"results": []})
+    rounds, calls = QUICK_DEVICE_ROUNDS if args.quick else DEVICE_ROUNDS
+    measured = device.measure(repeats, rounds, calls, _say)
+    for way in measured.ways:
+        if way.lacks is not None:
+            _say(f"not taking part: {way.title}: {way.lacks}")
+            if args.write:
+                parser.error(f"--write needs every column; {way.title}: {way.lacks}")
+    done = device_report.Report(on, repeats, rounds, measured)
+    return Part(device_report.markdown(done), device_report.as_json(done))
+
+
 def _contenders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[str]:
     """Those who take part in measuring mappings."""
     names = args.contenders.split(",") if args.contenders else list(REGISTRY)
@@ -146,6 +172,8 @@ def main(argv: list[str] | None = None) -> int:
             parts[PAGING] = _sampled(paging.TABLES, "entries, pages and blocks", args, repeats, on)
         if args.part in (None, DRIVER):
             parts[DRIVER] = _sampled(driver.tables(), "operations, jobs and KiB", args, repeats, on)
+        if args.part == DEVICE:
+            parts[DEVICE] = _device(parser, args, repeats, on)
     except Disagreement as problem:
         print(f"no numbers: the contenders do not do the same work: {problem}", file=sys.stderr)
         return 1
