@@ -18,7 +18,7 @@ with open("/proc/self/cmdline", "rb") as file:
     print("words", file.read())
 with open("/proc/self/environ", "rb") as file:
     print("environment", sorted(file.read().split(b"\0")))
-ignored = int(told("/proc/self/status", "SigIgn")["SigIgn"], 16) & ~(3 << 31)  # 32 and 33 are the C library's own
+ignored = int(told("/proc/self/status", "SigIgn")["SigIgn"], 16) & ~(3 << 31)  # 32, 33: the C library
 print("signals", hex(ignored), told("/proc/self/status", "SigBlk", "SigCgt", "ShdPnd", "SigPnd"))
 print("handlers", [number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN])
 print("mask", oct(os.umask(0)), "directory", os.getcwd(), "nice", os.nice(0))
