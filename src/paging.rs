@@ -54,6 +54,8 @@ pub struct Paging {
     pub scratch: Scratch,
     /// The number of the last bind.
     binds: u64,
+    /// Binds that there was no way back from, their operations, and page slots that these did not clear.
+    pub committed: [u64; 3],
 }
 
 impl Paging {
@@ -67,6 +69,14 @@ impl Paging {
             words: Vec::new(),
             scratch: Scratch::default(),
             binds: 0,
+            committed: [0; 3],
+        }
+    }
+
+    /// A bind of `ops` operations was committed, which leaves `kept` page slots as they are.
+    pub fn count_bind(&mut self, ops: u64, kept: u64) {
+        for (count, more) in self.committed.iter_mut().zip([1, ops, kept]) {
+            *count += more;
         }
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import caught_program
-from gpuvm._core import descriptor_link
+from gpuvm._core import DescriptorLinks
 from gpuvm.device.process import CallMemory
 from gpuvm.errors import BadAddress, Gone
 
@@ -49,25 +51,39 @@ def test_memory_is_the_callers_while_it_waits_and_nobodys_after() -> None:
 
 
 def test_what_descriptors_lead_to(tmp_path: Path) -> None:
-    me = os.getpid()
+    me, links = os.getpid(), DescriptorLinks()
     short, long, no_text = tmp_path / "f", tmp_path / ("f" * 64), tmp_path / os.fsdecode(b"\xff")
     with open(short, "w") as file, open(long, "w") as other, open(no_text, "w") as third:
         expected = str(short) if len(str(short)) < 64 else None
-        assert descriptor_link(me, file.fileno()) == expected
-        assert descriptor_link(me, other.fileno()) is None
-        assert descriptor_link(me, third.fileno()) is None
+        assert links.find(me, file.fileno()) == expected
+        assert links.find(me, other.fileno()) is None
+        assert links.find(me, third.fileno()) is None
     with socket.socket() as made:
         inode = os.fstat(made.fileno()).st_ino
-        assert descriptor_link(me, made.fileno()) == f"socket:[{inode}]"
-        number = made.fileno()
-    assert descriptor_link(me, number) is None
-    assert descriptor_link(me, 0xFFFFFFFF) is None
+        assert links.find(me, made.fileno()) == f"socket:[{inode}]"
+    assert links.find(me, 1000) is None
+    assert links.find(me, 0xFFFFFFFF) is None
+
+
+def test_without_a_descriptor_left_they_lead_as_far() -> None:
+    links = DescriptorLinks()
+    expected = os.readlink("/proc/self/fd/0")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        assert links.find(os.getpid(), 0) == expected
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_descriptors_of_the_gone_lead_nowhere() -> None:
+    """Also by a directory that was opened while they were there."""
+    links = DescriptorLinks()
     child = os.fork()
     if child == 0:
-        os._exit(0)
+        signal.pause()
+    assert links.find(child, 0) == os.readlink("/proc/self/fd/0")
+    os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert descriptor_link(child, 0) is None
-    assert descriptor_link(-1, 0) is None
+    assert links.find(child, 0) is None
+    assert links.find(-1, 0) is None

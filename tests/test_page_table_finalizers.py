@@ -54,8 +54,8 @@ def test_an_address_can_be_mapped_and_looked_at(name: str) -> None:
     def act() -> None:
         # By the core: this thread may hold the locks, which another thread would wait for.
         try:
-            tables._core.map(GIB, 4096, 12, scene.format.pte(5, vram(0, 0).aperture, 0x7000))
-            assert tables._core.translate(GIB)[5][0] == 0x7000
+            tables.core.map(GIB, 4096, 12, scene.format.pte(5, vram(0, 0).aperture, 0x7000))
+            assert tables.core.translate(GIB)[5][0] == 0x7000
         except RuntimeError as failure:
             failures.append(repr(failure))
 

@@ -79,7 +79,7 @@ def core_runs(tables: PageTable, addr: int, end: int, at_a_time: int) -> list[Ru
     array = np.empty(at_a_time, RUN)
     runs: list[Run] = []
     while addr < end:
-        count, addr = tables._core.runs(addr, end - addr, array)
+        count, addr = tables.core.runs(addr, end - addr, array)
         assert count > 0
         runs += runs_of(array[:count])
     return runs
@@ -88,7 +88,7 @@ def core_runs(tables: PageTable, addr: int, end: int, at_a_time: int) -> list[Ru
 def agree(tables: PageTable, addr: int, length: int) -> None:
     """One address, and those from it on."""
     found = conclude(addr, tables.walk(addr))
-    state, number, va, span, word, *_ = tables._core.translate(addr)
+    state, number, va, span, word, *_ = tables.core.translate(addr)
     assert state == {Translation: 0, Sparse: 1, Fault: 2}[type(found)]
     assert va <= addr < va + span
     assert tables.translate(addr) == found

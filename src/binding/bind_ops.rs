@@ -163,7 +163,7 @@ impl BindOps {
 impl BindOps {
     /// The objects that are mapped, each once.
     #[getter]
-    fn objects(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+    pub fn objects(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         self.targets.iter().map(|target| target.obj.clone_ref(py)).collect()
     }
 

@@ -6,6 +6,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use super::bind_now;
 use super::bind_ops::{self, BindOps};
 use super::bulk::{self, Records};
 use super::errors::{Class, Flags, U64, error, out_of_memory};
@@ -13,6 +14,7 @@ use super::gpuva::Gpuva;
 use super::lookup::{self, MappingIterator};
 use super::ops::{Map, Remap, Unmap};
 use super::plan::{Plan, Style};
+use super::raw_exec::RawExec;
 use super::space::Space;
 use super::step::Step;
 use super::vm_bo::VmBo;
@@ -79,7 +81,7 @@ impl Space {
 
     /// Whether any object is on the list of evicted ones.
     #[getter]
-    fn has_evicted(&self) -> bool {
+    pub fn has_evicted(&self) -> bool {
         self.core.objects.evicted.len() > 0
     }
 
@@ -420,6 +422,19 @@ impl Space {
         vm_bind::prepare(slf, &mut *ops.try_borrow_mut()?)
     }
 
+    /// Lock what bind operations touch under ``exec``, and carry them out in the space and in its page table. ``noted``
+    /// is called with ``args`` when there is no way back; what it returns.
+    #[pyo3(signature = (exec, ops, noted, *args))]
+    fn _bind_now<'py>(
+        slf: &Bound<'py, Self>,
+        exec: &Bound<'py, RawExec>,
+        ops: &Bound<'py, BindOps>,
+        noted: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        bind_now::bind_now(slf, exec, ops, noted, args)
+    }
+
     /// Refuse bind operations that `_prepare_work` would refuse if all objects had memory. Nothing is changed.
     fn _rehearse(slf: &Bound<'_, Self>, ops: &Bound<'_, BindOps>) -> PyResult<()> {
         vm_bind::rehearse(slf, &mut *ops.try_borrow_mut()?)
@@ -429,6 +444,12 @@ impl Space {
     /// any shares that one.
     fn _touched(slf: &Bound<'_, Self>, ops: &Bound<'_, BindOps>) -> PyResult<(Vec<Py<PyAny>>, bool)> {
         vm_bind::touched(slf, &mut *ops.try_borrow_mut()?)
+    }
+
+    /// Binds that there was no way back from, their operations, and page slots that these did not clear.
+    #[getter]
+    fn _committed(&self, py: Python<'_>) -> PyResult<[u64; 3]> {
+        Ok(self.paging(py)?.committed)
     }
 
     /// Take everything out of the space, for good; what is left to do, and the objects that it does not know any more.

@@ -108,7 +108,7 @@ impl PageTable {
 
     /// Take references that `work` needs, as far as the tables are there.
     #[pyo3(signature = (work))]
-    fn get_all(slf: &Bound<'_, Self>, work: &Bound<'_, Work>) -> PyResult<()> {
+    pub fn get_all(slf: &Bound<'_, Self>, work: &Bound<'_, Work>) -> PyResult<()> {
         let mut work = work.try_borrow_mut()?;
         Self::with(
             slf,
@@ -176,7 +176,7 @@ impl PageTable {
 
     /// Drop the references that `work` does not need any more; the tables that are free now, as (address, bytes).
     #[pyo3(signature = (work))]
-    fn put_all<'py>(slf: &Bound<'py, Self>, work: &Bound<'py, Work>) -> PyResult<Bound<'py, PyList>> {
+    pub fn put_all<'py>(slf: &Bound<'py, Self>, work: &Bound<'py, Work>) -> PyResult<Bound<'py, PyList>> {
         let freed = PyList::empty(slf.py());
         let work = work.try_borrow()?;
         Self::with(

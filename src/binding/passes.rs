@@ -22,7 +22,7 @@ impl Passes {
         slf
     }
 
-    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Attempt>>> {
+    pub fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Attempt>>> {
         if slf.borrow().over {
             return Ok(None);
         }
@@ -112,7 +112,7 @@ pub struct Attempt {
 
 #[pymethods]
 impl Attempt {
-    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, RawExec>> {
+    pub fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, RawExec>> {
         let mut attempt = slf.borrow_mut();
         if attempt.entered {
             let message = "with attempt: this pass was entered before; put all it locks in one block";
@@ -126,7 +126,7 @@ impl Attempt {
     }
 
     #[pyo3(signature = (_kind, failure, _trace))]
-    fn __exit__(
+    pub fn __exit__(
         slf: &Bound<'_, Self>,
         _kind: &Bound<'_, PyAny>,
         failure: &Bound<'_, PyAny>,

@@ -226,7 +226,7 @@ impl RawExec {
     ///     Interrupted: with INTERRUPTIBLE_WAIT; what is locked stays so until the block ends.
     ///     InvalidArgument: outside of ``with attempt``.
     #[pyo3(signature = (obj))]
-    fn lock_obj(slf: &Bound<'_, Self>, obj: Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn lock_obj(slf: &Bound<'_, Self>, obj: Bound<'_, PyAny>) -> PyResult<()> {
         Self::lock_one(slf, obj, None)
     }
 
@@ -271,7 +271,7 @@ impl RawExec {
         resv_of(obj)?.call_method0(intern!(py, "unlock")).map(drop)
     }
 
-    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+    pub fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let py = slf.py();
         if slf.borrow().ticket.is_some() {
             let message = "with Exec: it is in use; make another one";
@@ -288,7 +288,7 @@ impl RawExec {
     }
 
     #[pyo3(signature = (_kind, failure, _trace))]
-    fn __exit__(
+    pub fn __exit__(
         slf: &Bound<'_, Self>,
         _kind: &Bound<'_, PyAny>,
         failure: &Bound<'_, PyAny>,

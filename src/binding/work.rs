@@ -138,19 +138,19 @@ fn row(slots: &Slots) -> SlotsRow {
 impl Work {
     /// Whether there is anything to take, references or sparse regions.
     #[getter]
-    fn takes(&self) -> bool {
+    pub fn takes(&self) -> bool {
         !self.effects.gets.is_empty() || !self.sparse.is_empty()
     }
 
     /// Whether there is anything to put in the end, references or regions.
     #[getter]
-    fn leaves(&self) -> bool {
+    pub fn leaves(&self) -> bool {
         !self.effects.puts.is_empty() || !self.dropped.is_empty()
     }
 
     /// Slots to reference now, None if all are: address, range, shift.
     #[getter]
-    fn next_get(&self) -> Option<SlotsRow> {
+    pub fn next_get(&self) -> Option<SlotsRow> {
         self.effects.gets.get(self.got).map(|get| row(&get.slots))
     }
 
@@ -217,7 +217,7 @@ impl Work {
 
     /// Page slots whose entries are written over without being cleared first.
     #[getter]
-    fn kept(&self) -> u64 {
+    pub fn kept(&self) -> u64 {
         self.effects.kept
     }
 
@@ -229,7 +229,7 @@ impl Work {
     }
 
     /// What was prepared stays; the objects that this space knows no longer, and which do not have it among theirs.
-    fn commit(&mut self, vm: &Bound<'_, Space>) -> PyResult<Vec<Py<PyAny>>> {
+    pub fn commit(&mut self, vm: &Bound<'_, Space>) -> PyResult<Vec<Py<PyAny>>> {
         let gone = Space::with_paging(vm, |space, paging, py| Ok(self.keep(py, space, paging)))?;
         leave(vm, &gone)?;
         Ok(gone)
@@ -242,7 +242,7 @@ impl Work {
     }
 
     /// The regions that go are gone.
-    fn finish(&mut self, vm: &Bound<'_, Space>) -> PyResult<()> {
+    pub fn finish(&mut self, vm: &Bound<'_, Space>) -> PyResult<()> {
         Space::with_paging(vm, |space, paging, _| {
             for region in self.dropped.drain(..) {
                 space.core.regions.remove(region.addr);

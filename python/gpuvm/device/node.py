@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from gpuvm._core import descriptor_link
+from gpuvm._core import DescriptorLinks
 from gpuvm.device.inotify import Closes
 from gpuvm.device.mappings import Mappings
 from gpuvm.device.marks import is_marked, mark
@@ -121,6 +121,7 @@ class Opens:
         self._tell_closed: Final = closed
         self._numbers: Final = itertools.count(1)
         self._opened = 0
+        self._links: Final = DescriptorLinks()
         self._by_link: Final[dict[str, OpenNode]] = {}
         """By what /proc/PID/fd leads to."""
         self._ending: Final[dict[OpenNode, None]] = {}
@@ -216,7 +217,7 @@ class Opens:
         Source: ``fdget``.
         """
         fd &= 0xFFFFFFFF  # AT_FDCWD is none
-        link = descriptor_link(tid, fd) or link_by_copy(tid, fd)
+        link = self._links.find(tid, fd) or link_by_copy(tid, fd)
         if link is None:
             return None
         found = self._by_link.get(link)
@@ -350,6 +351,7 @@ class Opens:
         self._objects.mapped = None
         self._objects.collect()
         self._closes.close()
+        self._links.close()
         os.close(self._stop)
 
     # -- itself

@@ -43,30 +43,33 @@ class DelayedDelete:
 
     Args:
         free: gives back the memory of one, or returns False: then it is asked again later.
+
+    Attributes:
+        queue: those that wait.
     """
 
     def __init__(self, free: Callable[[Backing], bool]) -> None:
         self._free: Final = free
         self._lock: Final = Mutex("delayed delete", lockdep.lock_class("delayed_delete"))
-        self._dying: Final = deque[_Dying]()
+        self.queue: Final = deque[_Dying]()
         """Finalizers append; the others have the lock."""
 
     def add(self, backing: Backing) -> None:
         """Its object is gone. Only appends."""
-        self._dying.append(_Dying(backing))
+        self.queue.append(_Dying(backing))
 
     def reap(self) -> int:
         """Free what nobody uses any more; how many that were. Cost: O(those that wait)."""
-        if not self._dying:
+        if not self.queue:
             return 0
         freed = 0
         with self._lock:
-            for _ in range(len(self._dying)):
-                dying = self._dying[0]
+            for _ in range(len(self.queue)):
+                dying = self.queue[0]
                 if dying.pending() or not self._free(dying.backing):
-                    self._dying.rotate(-1)
+                    self.queue.rotate(-1)
                 else:
-                    self._dying.popleft()
+                    self.queue.popleft()
                     freed += 1
         return freed
 
@@ -97,7 +100,7 @@ class DelayedDelete:
     def _entries(self) -> list[_Dying]:
         """By index: an iterator breaks when a finalizer appends."""
         with self._lock:
-            return [self._dying[index] for index in range(len(self._dying))]
+            return [self.queue[index] for index in range(len(self.queue))]
 
     def __len__(self) -> int:
-        return len(self._dying)
+        return len(self.queue)

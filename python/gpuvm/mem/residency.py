@@ -216,12 +216,13 @@ class Residency:
 
     def use_all(self, uses: Iterable[tuple[Resource, bool]]) -> None:
         """``use`` several, in this order."""
+        counts, used = self.counts, self.policy.used
         with self.lock:
             for resource, hit in uses:
-                self.counts.uses += 1
-                self.counts.hits += hit
+                counts.uses += 1
+                counts.hits += hit
                 resource.manager.bump(resource)
-                self.policy.used(resource)
+                used(resource)
 
     def first(
         self, domain: Domain, suits: Callable[[Resource, GemObject], bool]

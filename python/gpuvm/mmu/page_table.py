@@ -86,13 +86,13 @@ class PageTable:
         """Where the root is in VRAM."""
         self._closed = False
         try:
-            self._core: Final = CorePageTable(
+            self.core: Final = CorePageTable(
                 memory.view, format.layout(), self.root, self.counting, self.mapping
             )
         except BaseException:
             self._pool.free(self.root, self._root_bytes)
             raise
-        self.write_all: Final = self._core.write_all
+        self.write_all: Final = self.core.write_all
         """``map`` and ``unmap`` what a ``Work`` has. Flags are those that were encoded when it was made."""
 
     # -- while a bind is prepared
@@ -106,7 +106,7 @@ class PageTable:
 
         def get(tables: Tables) -> Missing | None:
             with self.counting:
-                return self._core.get(addr, range, shift, tables)
+                return self.core.get(addr, range, shift, tables)
 
         if (missing := get([])) is not None:
             self._with_tables(missing, get)
@@ -123,15 +123,15 @@ class PageTable:
 
         def sparse(tables: Tables) -> Missing | None:
             with self.counting, self.mapping:
-                return self._core.sparse_ref(addr, range, tables)
+                return self.core.sparse_ref(addr, range, tables)
 
         if ref:
             if (missing := sparse([])) is not None:
                 self._with_tables(missing, sparse)
             return
         with self.counting, self.mapping:
-            freed = self._core.sparse_unref(addr, range)
-        self._free(freed)
+            freed = self.core.sparse_unref(addr, range)
+        self.free_tables(freed)
 
     def _with_tables(self, missing: Missing, call: Callable[[Tables], Missing | None]) -> None:
         """Call with the tables that are missing, until nobody has changed what is in between."""
@@ -159,7 +159,7 @@ class PageTable:
         """Write the entries of pages; see ``Backend.map``. Cost: over 10^9 small pages a second."""
         word = self._word(addr, range, shift, target, kind, flags)
         with self.mapping:
-            self._core.map(addr, range, shift, word)
+            self.core.map(addr, range, shift, word)
 
     def _word(self, addr: int, range: int, shift: int, target: Extent, kind: int, flags: PteFlags) -> int:
         """The first page's word. What it has besides the address is encoded once."""
@@ -198,17 +198,18 @@ class PageTable:
     def unmap(self, addr: int, range: int, shift: int) -> None:
         """Write what is below into the entries of pages; see ``Backend.unmap``."""
         with self.mapping:
-            self._core.unmap(addr, range, shift)
+            self.core.unmap(addr, range, shift)
 
     # -- in cleanup
 
     def put(self, addr: int, range: int, shift: int) -> None:
         """Drop references of page slots, and free tables that have none left; see ``Backend.put``."""
         with self.counting:
-            freed = self._core.put(addr, range, shift)
-        self._free(freed)
+            freed = self.core.put(addr, range, shift)
+        self.free_tables(freed)
 
-    def _free(self, freed: list[tuple[int, int]]) -> None:
+    def free_tables(self, freed: list[tuple[int, int]]) -> None:
+        """Give back what the core says that nothing points to any more: addresses and bytes."""
         for addr, size in freed:
             self._pool.free(addr, size)
 
@@ -220,19 +221,15 @@ class PageTable:
         Raises:
             GpuvmError: as from ``get``.
         """
-        self._core.get_all(work)
+        self.core.get_all(work)
         while (slots := work.next_get) is not None:
             self.get(*slots)
             work.got()
-            self._core.get_all(work)
+            self.core.get_all(work)
 
     def unget_all(self, work: Work) -> None:
         """``put`` what was got so far."""
-        self._free(self._core.unget_all(work))
-
-    def put_all(self, work: Work) -> None:
-        """``put`` what ``work`` does not need any more."""
-        self._free(self._core.put_all(work))
+        self.free_tables(self.core.unget_all(work))
 
     # -- at any time
 
@@ -240,7 +237,7 @@ class PageTable:
         """Where one address leads, read from the words as the hardware does; see ``Backend.translate``."""
         if not 0 <= addr < self.range:
             return Fault(addr, FaultType.VA_LIMIT_VIOLATION, None, 0)
-        state, number, va, _, word, page, reason = self._core.translate(addr)
+        state, number, va, _, word, page, reason = self.core.translate(addr)
         level = self.format.levels[number]
         if state == RunState.VALID:
             address, aperture, kind, flags = page
@@ -293,7 +290,7 @@ class PageTable:
     def _run_arrays(self, addr: int, end: int) -> Iterator[NDArray[np.void]]:
         array = np.empty(_RUNS_AT_A_TIME, RUN)
         while addr < end:
-            count, addr = self._core.runs(addr, end - addr, array)
+            count, addr = self.core.runs(addr, end - addr, array)
             yield array[:count]
 
     # -- the whole
@@ -301,12 +298,12 @@ class PageTable:
     def tables(self) -> tuple[Table, ...]:
         """All tables, each before those below it. O(tables). Locking: none."""
         return tuple(
-            Table(parent, level, va, addr, *counts) for parent, level, va, addr, counts in self._core.tables()
+            Table(parent, level, va, addr, *counts) for parent, level, va, addr, counts in self.core.tables()
         )
 
     def sparse_ranges(self) -> list[tuple[int, int]]:
         """Sparse ranges as (address, length), in address order. Locking: none."""
-        return self._core.sparse_ranges()
+        return self.core.sparse_ranges()
 
     def check(self) -> None:
         """Compare every word of every table with what it should be, and every count. O(tables).
@@ -317,7 +314,7 @@ class PageTable:
             CheckFailed: with the state.
         """
         with self.counting, self.mapping:
-            if message := self._core.check():
+            if message := self.core.check():
                 tables = "\n".join(map(str, self.tables()))
                 raise CheckFailed(f"{self.name}: {message}\nsparse: {self.sparse_ranges()}\n{tables}")
             self._check_pages()
@@ -348,7 +345,7 @@ class PageTable:
 
     def statistics(self) -> PageTableStatistics:
         """Counts, of now. O(tables). Locking: none."""
-        levels, whole = self._core.statistics()
+        levels, whole = self.core.statistics()
         named = list(zip(self.format.levels, levels, strict=True))
         table_bytes = sum(level.table_bytes * counts[0] for level, counts in named)
         used_bytes = sum(level.entry_bytes * counts[4] for level, counts in named)
@@ -373,6 +370,6 @@ class PageTable:
     def close(self) -> None:
         """Give the root back, and let go of VRAM; see ``Backend.close``."""
         with self.counting, self.mapping:
-            self._core.close()
+            self.core.close()
             self._closed = True
         self._pool.free(self.root, self._root_bytes)

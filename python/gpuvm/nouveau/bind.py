@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gpuvm._core import BindOps, Work
+from gpuvm._core import RawBind
 from gpuvm.errors import InvalidArgument
 from gpuvm.sync import lockdep
-from gpuvm.va import Region
 
 if TYPE_CHECKING:
     from gpuvm.mem.gem import GemObject
@@ -71,11 +70,11 @@ class Stage(Enum):
     ABORTED = "aborted"
 
 
-PREPARED, COMMITTED, RUN, CLEANED_UP = Stage.PREPARED, Stage.COMMITTED, Stage.RUN, Stage.CLEANED_UP
-"""Looked up once: each bind goes through all of them."""
+STAGES: Final = tuple(Stage)
+"""As the core numbers them."""
 
 
-class Bind:
+class Bind(RawBind):
     """A bind that was prepared: the address space shows it, the page table does not yet.
 
     ``Uvmm.prepare`` makes it, and then either ``abort`` undoes that, or the bind goes on, each step once:
@@ -84,6 +83,8 @@ class Bind:
     - ``run``, in its job: writes the entries
     - ``cleanup``, when the job is done: frees what nobody references any more
 
+    The core has these; ``ops`` are its operations, ``dropping`` the regions that it drops.
+
     Between them others may prepare, but binds of one space run in the order in which they were prepared. None
     of the objects that it maps, unmaps or cuts may be moved before the end of run: until commit its caller
     holds their reservations, and then the bind relies on its fence being in them (BOOKKEEP will do).
@@ -91,20 +92,14 @@ class Bind:
     Source: ``struct nouveau_uvmm_bind_job``.
     """
 
-    __slots__ = ("_gone", "_work", "dropping", "kept", "ops", "stage", "vm")
+    __slots__ = ()
 
-    def __init__(self, vm: Uvmm, ops: BindOps, work: Work) -> None:
-        self.vm = vm
-        self.ops = ops
-        self.stage = PREPARED
-        self._work = work
-        """What is to be done in the page table, and the way back."""
-        self._gone: list[GemObject] | None = None
-        """Objects that the space does not map any more, kept until their entries are gone."""
-        self.dropping = [Region(*region) for region in work.dropped] if work.leaves else []
-        """Regions to drop in the end."""
-        self.kept = work.kept
-        """Page slots whose entries ``run`` writes over without clearing them first."""
+    vm: Uvmm
+
+    @property
+    def stage(self) -> Stage:
+        """How far it has come."""
+        return STAGES[self._stage]
 
     # -- stages
 
@@ -120,85 +115,41 @@ class Bind:
 
         Source: ``nouveau_uvmm_bind_job_submit``, the way back.
         """
-        vm = self.vm
-        if lockdep.enabled:
-            lockdep.assert_held(vm.lock)
+        self._require_lock()
+        vm, stage = self.vm, self.stage
         last = next(reversed(vm.pending), self)
-        if self.stage is PREPARED and last is not self:
+        if stage is Stage.PREPARED and last is not self:
             raise InvalidArgument(
                 f"abort: {last!r} was prepared on top of this bind; abort that first, or commit both",
                 value=self,
                 bound=last,
             )
-        if self.stage is not PREPARED:
-            raise self._out_of_order("abort", PREPARED)
-        self.stage = Stage.ABORTED
+        if stage is not Stage.PREPARED:
+            raise self._out_of_order("abort", 0)
+        self._stage = STAGES.index(Stage.ABORTED)
         vm.entries.give_back(self._work)
         vm.undone(self, self._work)
 
-    def commit(self) -> None:
-        """Give up the way back. Locking: as ``Uvmm.prepare``, held since then.
-
-        Raises:
-            InvalidArgument: it was committed or aborted before.
-        """
-        vm = self.vm
+    def _require_lock(self) -> None:
         if lockdep.enabled:
-            lockdep.assert_held(vm.lock)
-        if self.stage is not PREPARED:
-            raise self._out_of_order("commit", PREPARED)
-        self.stage = COMMITTED
-        self._gone = vm.committed(self, self._work)
+            lockdep.assert_held(self.vm.lock)
 
-    def run(self) -> None:
-        """Write the page-table entries. Cannot fail.
-
-        Allocates nothing and takes no lock but the backend's mapping lock and those of ``Uvmm.flush``, so it
-        may run in a fence-signalling section. Cost: O(entries).
-
-        Raises:
-            InvalidArgument: it was not committed, or has run.
-
-        Source: ``nouveau_uvmm_bind_job_run``.
-        """
-        if self.stage is not COMMITTED:
-            raise self._out_of_order("run", COMMITTED)
-        self.stage = RUN
-        self.vm.entries.write(self._work)
-        if self._gone or self._work.leaves:  # nobody may go on by what was there
-            self.vm.flush()
-
-    def cleanup(self) -> None:
-        """Drop the references of what went, its regions and its objects. Cannot fail.
-
-        Locking: the VM's lock, and no more; not in a fence-signalling section.
-
-        Raises:
-            InvalidArgument: it has not run, or was cleaned up before.
-
-        Source: ``nouveau_uvmm_bind_job_cleanup``.
-        """
-        vm = self.vm
-        if lockdep.enabled:
-            lockdep.assert_held(vm.lock)
-        if self.stage is not RUN:
-            raise self._out_of_order("cleanup", RUN)
-        self.stage = CLEANED_UP
-        if self._work.leaves:
-            vm.entries.put(self._work)
-        vm.cleaned_up(self, self._work)
-        self._gone = None
+    @property
+    def kept(self) -> int:
+        """Page slots whose entries ``run`` writes over without clearing them first."""
+        return self._work.kept
 
     @property
     def references(self) -> int:
         """Page slots whose references ``cleanup`` drops."""
         return self._work.references
 
-    def _out_of_order(self, call: str, when: Stage) -> InvalidArgument:
+    def _out_of_order(self, call: str, when: int) -> InvalidArgument:
+        stage, expected = self.stage, STAGES[when]
         return InvalidArgument(
-            f"{call}: this bind is {self.stage.value}; {call} comes once, when it is {when.value}",
-            value=self.stage,
-            bound=when,
+            f"{call}: this bind is {stage.value}; {call} comes once, when it is {expected.value}",
+            value=stage,
+            bound=expected,
         )
 
     def __repr__(self) -> str:

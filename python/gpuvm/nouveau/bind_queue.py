@@ -112,12 +112,8 @@ class BindQueue:
                 if run_async:
                     job.push()
             else:
-                with Exec(LOCKING) as exec:
-                    self._lock_objects(exec, ops)
-                    bind = vm.prepare(ops)
-                    number = self._history.note(now, asked, run_async)  # an engine may fault while it runs
-                    vm.carry_out(bind)
-                self._history.ran(number)
+                # Noted before it runs, since an engine may fault meanwhile.
+                self._history.ran(vm.bind_now(Exec(LOCKING), ops, self._history.note, now, asked, run_async))
             self._calls += 1
         finally:
             vm.lock.unlock()
@@ -128,7 +124,7 @@ class BindQueue:
         """All that can fail, then the point of no return, then what others see of it."""
         vm = self.vm
         with Exec(LOCKING) as exec:
-            self._lock_objects(exec, ops, num_fences=1)
+            self._lock_objects(exec, ops)
             bind = job.bind = vm.prepare(ops)
             try:
                 wait_for_in_syncs(job, self._syncobjs, waits)
@@ -143,12 +139,15 @@ class BindQueue:
             vm.resv_add_fence(exec, fence, Usage.BOOKKEEP, Usage.BOOKKEEP)
             signal_out_syncs(out_syncs, fence)
 
-    def _lock_objects(self, exec: Exec, ops: BindOps, num_fences: int = 0) -> None:
-        """Lock what ``ops`` touch, and have the objects that they map where the GPU can reach them."""
+    def _lock_objects(self, exec: Exec, ops: BindOps) -> None:
+        """Lock what ``ops`` touch, and have the objects that they map where the GPU can reach them.
+
+        ``Uvmm.bind_now`` does it likewise, without room for a fence.
+        """
         vm = self.vm
         for attempt in exec.until_all_locked():
             with attempt:
-                vm.lock_for(exec, ops, num_fences)
+                vm.lock_for(exec, ops, num_fences=1)
                 try:
                     bring_in(vm, exec, ops.objects)
                 except (OutOfMemory, NoSpace):

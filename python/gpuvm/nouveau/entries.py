@@ -28,6 +28,8 @@ class Entries:
             self._write_each if self._table is None else self._table.write_all
         )
         """In the job: write what is to be written, in order. Cannot fail, and allocates nothing."""
+        self.core_table: Final = None if self._table is None else self._table.core
+        """For the core: its part of a page table."""
 
     # -- before there is no way back
 
@@ -81,11 +83,17 @@ class Entries:
 
     def put(self, work: Work) -> None:
         """Drop the references that nobody needs any more, and end sparse ranges. Cannot fail."""
+        if self.core_table is not None:
+            self.put_rest(self.core_table.put_all(work), work)
+            return
+        for slots in work.puts:
+            self._backend.put(*slots)
+        self.put_rest([], work)
+
+    def put_rest(self, freed: list[tuple[int, int]], work: Work) -> None:
+        """References are dropped: give back the tables that nobody needs any more, and end sparse ranges."""
         if self._table is not None:
-            self._table.put_all(work)
-        else:
-            for slots in work.puts:
-                self._backend.put(*slots)
+            self._table.free_tables(freed)
         for addr, range, sparse in work.dropped:
             if sparse:
                 self._backend.sparse(addr, range, False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
@@ -112,9 +112,6 @@ class Uvmm(GpuVm):
         """Those of them that drop regions."""
         self.engines: Final[dict[Mutex, None]] = {}
         """What is held while one of them accesses memory."""
-        self._binds = 0
-        self._bind_ops = 0
-        self._kept = 0
         self._open_pages(page_sizes(backend.pages), honour_keep, self.entries.address_shift, Uvma)
 
     # -- binding
@@ -144,12 +141,14 @@ class Uvmm(GpuVm):
 
         Source: ``nouveau_uvmm_bind_job_submit``.
         """
-        read = self._read(ops)
+        read = ops if ops.__class__ is BindOps else self._read(ops)
         if lockdep.enabled:
             self._assert_held(read)
-        bind = Bind(self, read, work := self._prepare_work(read))
+        work = self._prepare_work(read)
+        dropping = [Region(*region) for region in work.dropped]
+        bind = Bind(self, read, work, dropping)
         self.pending[bind] = None
-        if bind.dropping:
+        if dropping:
             self._droppers[bind] = None
         if work.takes:
             try:
@@ -200,20 +199,6 @@ class Uvmm(GpuVm):
         self._droppers.pop(bind, None)
         del self.pending[bind]
 
-    def committed(self, bind: Bind, work: Work) -> list[GemObject]:
-        """There is no way back from ``bind``, which counts from now on. Objects that are mapped no longer."""
-        self._binds += 1
-        self._bind_ops += len(bind.ops)
-        self._kept += bind.kept
-        return work.commit(self)
-
-    def cleaned_up(self, bind: Bind, work: Work) -> None:
-        """``bind`` is over, and so are the regions that it drops."""
-        if bind.dropping:
-            work.finish(self)
-            del self._droppers[bind]
-        del self.pending[bind]
-
     def lock_for(self, exec: Exec, ops: Operations, num_fences: int = 0) -> None:
         """Lock what ``prepare`` of ``ops`` touches: the VM's reservation, and each object's.
 
@@ -224,7 +209,7 @@ class Uvmm(GpuVm):
             InvalidArgument: an operation is wrong in itself, as from ``prepare``.
             GpuvmError: as from ``Exec.prepare_obj``.
         """
-        objs, _ = self._touched(self._read(ops))
+        objs, _ = self._touched(ops if ops.__class__ is BindOps else self._read(ops))
         if num_fences:
             exec.prepare_array((self.resv_obj, *objs), num_fences)
         else:
@@ -252,6 +237,26 @@ class Uvmm(GpuVm):
                     self.lock_for(exec, read)
                     bring_in(self, exec, read.objects)
             self.carry_out(self.prepare(read))
+
+    def bind_now(self, exec: Exec, ops: BindOps, noted: Callable[..., int], *args: object) -> int:
+        """Carry out ``ops``, page table included, if no other bind is pending: all stages without a ``Bind``.
+
+        Objects are validated first, as by ``bind``. When there is no way back ``noted`` is called with
+        ``args``, and what it returns is returned.
+
+        Locking: the VM's lock; ``exec``, which is not in use, locks the rest.
+
+        Raises:
+            GpuvmError: as from ``bind``. What is wrong with operations comes before that there is no memory.
+        """
+        number: int = self._bind_now(exec, ops, noted, *args)
+        return number
+
+    _fence_signalling = staticmethod(lockdep.fence_signalling)
+
+    def _bring_in(self, exec: Exec, objs: Iterable[GemObject]) -> None:
+        """For the core: somebody has to move."""
+        bring_in(self, exec, objs)
 
     def carry_out(self, bind: Bind) -> None:
         """All further stages at once, if no other bind is pending. Cannot fail. Locking: as ``prepare``."""
@@ -386,11 +391,12 @@ class Uvmm(GpuVm):
     def statistics(self) -> UvmmStatistics:
         """Counts, of now. O(n)."""
         space = super().statistics()
+        binds, bind_ops, kept = self._committed
         return UvmmStatistics(
             **{field.name: getattr(space, field.name) for field in fields(space)},
-            binds=self._binds,
-            bind_ops=self._bind_ops,
-            kept=self._kept,
+            binds=binds,
+            bind_ops=bind_ops,
+            kept=kept,
             pending=len(self.pending),
             backend=self.backend.statistics(),
         )

@@ -71,9 +71,9 @@ class ArrayWait:
     __slots__ = (
         "_available",
         "_done",
-        "_entries",
         "_for_submit",
         "_needed",
+        "_points",
         "_syncobjs",
         "_wait_all",
         "_waiter",
@@ -94,26 +94,27 @@ class ArrayWait:
         self._wait_all = wait_all
         self._needed = len(syncobjs) if wait_all else 1
         self._syncobjs = syncobjs
+        self._points = points
         self.fences: list[Fence | None] = []
         self._done: dict[int, None] = {}
         """The indices of those that were reached, in that order."""
-        self._entries = [_Entry(self, index, point) for index, point in enumerate(points)]
         if lockdep.enabled and self._for_submit:
             lockdep.might_wait_for_user("wait for a submission")
-        for syncobj, entry in zip(syncobjs, self._entries, strict=True):
-            entry.fence = fence_at(syncobj.head, entry.point)
-            if entry.fence is None and not self._for_submit:
+        for syncobj, point in zip(syncobjs, points, strict=True):
+            fence = fence_at(syncobj.head, point)
+            if fence is None and not self._for_submit:
                 raise InvalidArgument(
-                    f"wait: nothing was submitted for point {entry.point} of {syncobj!r} yet; "
+                    f"wait: nothing was submitted for point {point} of {syncobj!r} yet; "
                     "submit it before, or wait with WAIT_FOR_SUBMIT",
-                    entry.point,
+                    point,
                 )
+            self.fences.append(fence)
 
     def set_deadline(self, deadline: int) -> None:
         """Hint to the fences that are there already that they are wanted by ``deadline``."""
-        for entry in self._entries:
-            if entry.fence is not None:
-                entry.fence.set_deadline(deadline)
+        for fence in self.fences:
+            if fence is not None:
+                fence.set_deadline(deadline)
 
     def wait(self, deadline: int | None, *, interruptible: bool) -> int:
         """Sleep until it is fulfilled; to be called once.
@@ -130,12 +131,13 @@ class ArrayWait:
             TimedOut: the time was up before.
             Interrupted: ``interruptible``, and the task was interrupted.
         """
-        entries, self._entries = self._entries, []  # they refer to us: no cycle is to stay behind
-        ready = [entry.index for entry in entries if self._fulfils(entry.fence)]
+        ready = [index for index, fence in enumerate(self.fences) if self._fulfils(fence)]
+        if len(ready) >= self._needed:
+            return ready[0]
+        points = zip(self._points, self.fences, strict=True)
+        entries = [_Entry(self, index, *point) for index, point in enumerate(points)]
         tickets = []
         try:
-            if len(ready) >= self._needed:
-                return ready[0]
             self._waiter = task.Waiter()
             for syncobj, entry in zip(self._syncobjs, entries, strict=True):
                 if entry.fence is not None:
@@ -178,13 +180,13 @@ class _Entry(Repeatable):
 
     __slots__ = ("_closed", "_ticket", "_wait", "fence", "index", "point")
 
-    def __init__(self, wait: ArrayWait, index: int, point: int) -> None:
+    def __init__(self, wait: ArrayWait, index: int, point: int, fence: Fence | None) -> None:
         self._wait = wait
         self._closed = False
         self._ticket: int | None = None
         self.index = index
         self.point = point
-        self.fence: Fence | None = None
+        self.fence = fence
 
     def begin(self, fence: Fence) -> None:
         """The fence was there before the wait."""
