@@ -141,7 +141,7 @@ class Uvmm(GpuVm):
 
         Source: ``nouveau_uvmm_bind_job_submit``.
         """
-        read = ops if ops.__class__ is BindOps else self._read(ops)
+        read = self._read(ops)
         if lockdep.enabled:
             self._assert_held(read)
         work = self._prepare_work(read)
@@ -209,7 +209,7 @@ class Uvmm(GpuVm):
             InvalidArgument: an operation is wrong in itself, as from ``prepare``.
             GpuvmError: as from ``Exec.prepare_obj``.
         """
-        objs, _ = self._touched(ops if ops.__class__ is BindOps else self._read(ops))
+        objs, _ = self._touched(self._read(ops))
         if num_fences:
             exec.prepare_array((self.resv_obj, *objs), num_fences)
         else:

@@ -87,7 +87,6 @@ def drm_ioctl(client: Client, request: int, arg: int, caller: Caller) -> int:
     Source: ``drm_ioctl``.
     """
     size = request >> 16 & 0x3FFF
-    direction = 0
     data = bytearray()
     result = 0
     try:
