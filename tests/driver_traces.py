@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from gpuvm.trace.driver_client import DriverClient
 from gpuvm.trace.driver_replay import DriverReplay
-from gpuvm.trace.schema import Record
+from gpuvm.trace.recorded import Record
 from memory_traces import records_of
 from tracefile import PAGE, Call, bind, call, gem_new, op, vm_init
 

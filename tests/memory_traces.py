@@ -5,7 +5,7 @@ from __future__ import annotations
 from gpuvm.mmu.translation import Translation
 from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.memory_replay import MemoryClient, MemoryReplay
-from gpuvm.trace.schema import Record
+from gpuvm.trace.recorded import Record
 from tracefile import Call, call, text_of
 
 VRAM, GART, NO_SHARE = 2, 4, 0x20

@@ -19,8 +19,8 @@ from bench.sampling import selfcheck as sampling_selfcheck
 from bench.sampling.case import Case, Table
 from bench.sampling.contender import Contender
 
+from gpuvm.trace.recorded import Record
 from gpuvm.trace.replay import Replay
-from gpuvm.trace.schema import Record
 
 
 def test_the_whole_command_on_little(

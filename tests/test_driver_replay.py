@@ -23,7 +23,7 @@ from driver_traces import (
     syncobj,
 )
 from gpuvm.sync import lockdep
-from gpuvm.trace import schema
+from gpuvm.trace import recorded
 from gpuvm.trace.call_fields import FIELDS
 from gpuvm.trace.driver_client import CALLS
 from gpuvm.trace.driver_replay import DriverReplay
@@ -86,7 +86,7 @@ def test_the_kernels_numbers_for_the_streaming_trace() -> None:
 
 
 def test_there_is_somebody_for_every_kind_of_record() -> None:
-    kinds = {kind for kind, _ in FIELDS.values()} | {*get_args(schema.Record), schema.Untold}
+    kinds = {kind for kind, _ in FIELDS.values()} | {*get_args(recorded.Record), recorded.Untold}
     assert CALLS.keys() | SYNCOBJ_CALLS.keys() == kinds
 
 

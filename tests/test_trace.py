@@ -14,8 +14,7 @@ from gpuvm.trace import source as source_module
 from gpuvm.trace.errors import TraceError
 from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.position import column_of
-from gpuvm.trace.replay import Replay
-from gpuvm.trace.schema import (
+from gpuvm.trace.recorded import (
     DOMAIN_GART,
     DOMAIN_NO_SHARE,
     DOMAIN_VRAM,
@@ -25,6 +24,7 @@ from gpuvm.trace.schema import (
     VmBind,
     VmInit,
 )
+from gpuvm.trace.replay import Replay
 from gpuvm.trace.source import Source, display_name, upto, watched
 from suite import scaled
 from tracefile import (

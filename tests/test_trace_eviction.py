@@ -11,7 +11,7 @@ from gpuvm.mem.policy import Clock, Lru
 from gpuvm.mmu.formats import TU102
 from gpuvm.trace.errors import ReplayError
 from gpuvm.trace.eviction_replay import EvictionReplay, PolicyResult, compare_policies
-from gpuvm.trace.schema import GemNew
+from gpuvm.trace.recorded import GemNew
 from memory_traces import VRAM, execution, records_of, shown
 from suite import scaled
 from tracefile import (

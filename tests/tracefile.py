@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gpuvm.trace.jsonl import read_records
-from gpuvm.trace.schema import Record
+from gpuvm.trace.recorded import Record
 from gpuvm.trace.source import Source
 
 REPOSITORY = Path(__file__).parent.parent

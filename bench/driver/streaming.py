@@ -14,8 +14,8 @@ from gpuvm.mmu.formats import TU102
 from gpuvm.trace.driver_replay import DriverReplay
 from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.memory_replay import MemoryReplay
+from gpuvm.trace.recorded import Record, VmBind
 from gpuvm.trace.replay import Replay
-from gpuvm.trace.schema import Record, VmBind
 from gpuvm.trace.source import Source
 
 TRACE = Path(__file__).resolve().parents[2] / "examples" / "nvk-tile-streaming.jsonl.gz"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
-from gpuvm.trace.schema import Record
+from gpuvm.trace.recorded import Record
 
 _WIDTH = 30
 _SECONDS_BETWEEN = 0.05

@@ -28,9 +28,9 @@ from gpuvm.errors import NoSpace, OutOfMemory
 from gpuvm.report.table import replay_table
 from gpuvm.trace.errors import ReplayError, TraceError
 from gpuvm.trace.jsonl import read_records
+from gpuvm.trace.recorded import Record, Submission, VmBind
 from gpuvm.trace.replay import Client, Replay, with_space
 from gpuvm.trace.requests import ARGUMENTS
-from gpuvm.trace.schema import Record, Submission, VmBind
 from gpuvm.trace.snapshot import look_ahead
 from gpuvm.trace.source import Source, upto, watched
 

@@ -1,7 +1,7 @@
 """The recorded stream: what was asked of an address space, read back and replayed.
 
 Two kinds of files hold such a stream. A *trace* is JSON Lines, one recorded ioctl a line
-(`jsonl` reads it into the records of `schema`, by the table of `call_fields`; `replay` gives each
+(`jsonl` reads it into the records of `recorded`, by the table of `call_fields`; `replay` gives each
 client its own space). A *request file* is the line language of `requests` (`session` answers it).
 `snapshot` takes either and stops at a line: one space, ready to be looked at.
 

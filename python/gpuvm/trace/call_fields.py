@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from gpuvm.trace import schema
-from gpuvm.trace.schema import Other
+from gpuvm.trace import recorded
+from gpuvm.trace.recorded import Other
 
 U64_MAX: Final = 2**64 - 1
 U32_MAX: Final = 2**32 - 1
@@ -46,23 +46,23 @@ _CHANNEL: Final = _needed("channel", S32_MAX, least=S32_MIN)
 
 FIELDS: Final[dict[str, tuple[type[Other], tuple[Field, ...]]]] = {
     # nouveau
-    "channel_alloc": (schema.ChannelAlloc, (_result("channel", S32_MAX),)),
-    "channel_free": (schema.ChannelFree, (_CHANNEL,)),
-    "gem_info": (schema.GemInfo, (_HANDLE, _result("size", U64_MAX))),
-    "gem_cpu_prep": (schema.CpuPrep, (_HANDLE, _FLAGS)),
-    "gem_cpu_fini": (schema.CpuFini, (_HANDLE,)),
-    "getparam": (schema.GetParam, (_needed("param", U64_MAX),)),
+    "channel_alloc": (recorded.ChannelAlloc, (_result("channel", S32_MAX),)),
+    "channel_free": (recorded.ChannelFree, (_CHANNEL,)),
+    "gem_info": (recorded.GemInfo, (_HANDLE, _result("size", U64_MAX))),
+    "gem_cpu_prep": (recorded.CpuPrep, (_HANDLE, _FLAGS)),
+    "gem_cpu_fini": (recorded.CpuFini, (_HANDLE,)),
+    "getparam": (recorded.GetParam, (_needed("param", U64_MAX),)),
     # every DRM driver
-    "get_cap": (schema.GetCap, (_needed("capability", U64_MAX),)),
-    "prime_handle_to_fd": (schema.GemExport, (_HANDLE, _FLAGS, _result("fd", S32_MAX))),
-    "syncobj_create": (schema.SyncobjCreate, (_FLAGS, _result("handle"))),
-    "syncobj_destroy": (schema.SyncobjDestroy, (_HANDLE,)),
-    "syncobj_reset": (schema.SyncobjReset, (_HANDLES,)),
-    "syncobj_signal": (schema.SyncobjSignal, (_HANDLES,)),
-    "syncobj_timeline_signal": (schema.SyncobjTimelineSignal, (_HANDLES, _POINTS)),
-    "syncobj_query": (schema.SyncobjQuery, (_HANDLES, _FLAGS, _result("points", U64_MAX, many=True))),
+    "get_cap": (recorded.GetCap, (_needed("capability", U64_MAX),)),
+    "prime_handle_to_fd": (recorded.GemExport, (_HANDLE, _FLAGS, _result("fd", S32_MAX))),
+    "syncobj_create": (recorded.SyncobjCreate, (_FLAGS, _result("handle"))),
+    "syncobj_destroy": (recorded.SyncobjDestroy, (_HANDLE,)),
+    "syncobj_reset": (recorded.SyncobjReset, (_HANDLES,)),
+    "syncobj_signal": (recorded.SyncobjSignal, (_HANDLES,)),
+    "syncobj_timeline_signal": (recorded.SyncobjTimelineSignal, (_HANDLES, _POINTS)),
+    "syncobj_query": (recorded.SyncobjQuery, (_HANDLES, _FLAGS, _result("points", U64_MAX, many=True))),
     "syncobj_transfer": (
-        schema.SyncobjTransfer,
+        recorded.SyncobjTransfer,
         (
             _needed("src_handle"),
             _needed("dst_handle"),
@@ -71,14 +71,14 @@ FIELDS: Final[dict[str, tuple[type[Other], tuple[Field, ...]]]] = {
             _FLAGS,
         ),
     ),
-    "syncobj_wait": (schema.SyncobjWait, (_HANDLES, _FLAGS)),
-    "syncobj_timeline_wait": (schema.SyncobjTimelineWait, (_HANDLES, _POINTS, _FLAGS)),
-    "syncobj_handle_to_fd": (schema.SyncobjExport, (_HANDLE, _FLAGS, _POINT, _result("fd", S32_MAX))),
+    "syncobj_wait": (recorded.SyncobjWait, (_HANDLES, _FLAGS)),
+    "syncobj_timeline_wait": (recorded.SyncobjTimelineWait, (_HANDLES, _POINTS, _FLAGS)),
+    "syncobj_handle_to_fd": (recorded.SyncobjExport, (_HANDLE, _FLAGS, _POINT, _result("fd", S32_MAX))),
     "syncobj_fd_to_handle": (
-        schema.SyncobjImport,
+        recorded.SyncobjImport,
         (_needed("fd", S32_MAX, least=S32_MIN), _FLAGS, _POINT, Field("handle")),
     ),
-    "syncobj_eventfd": (schema.SyncobjEventfd, (_HANDLE, _FLAGS, _POINT)),
+    "syncobj_eventfd": (recorded.SyncobjEventfd, (_HANDLE, _FLAGS, _POINT)),
     # calls of which no field is read
     "version": (Other, ()),
     "gem_pushbuf": (Other, ()),

@@ -13,7 +13,7 @@ from gpuvm.errors import GpuvmError
 from gpuvm.nouveau.sync import Sync
 from gpuvm.nouveau.uapi.requests import Push, VmBindOp
 from gpuvm.sync.resv import Usage
-from gpuvm.trace import schema
+from gpuvm.trace import recorded
 from gpuvm.trace.difference import NotMade, OtherResult
 from gpuvm.trace.driver_syncobjs import DriverSyncobjs
 from gpuvm.trace.numbering import Numbering
@@ -81,7 +81,7 @@ class DriverClient:
         self._executing = False
         self._cleaned = True
 
-    def make(self, record: schema.Record) -> None:
+    def make(self, record: recorded.Record) -> None:
         """Make the recorded call.
 
         Raises:
@@ -100,38 +100,38 @@ class DriverClient:
                 self._lost(record)
             raise
 
-    def _lost(self, record: schema.Record) -> None:
+    def _lost(self, record: recorded.Record) -> None:
         """What the call made when recorded is not here: who uses it must not meet something else."""
         match record:
-            case schema.GemNew() | schema.GemImport():
+            case recorded.GemNew() | recorded.GemImport():
                 self._handles.pair(record.handle, None)
-            case schema.ChannelAlloc():
+            case recorded.ChannelAlloc():
                 self._channels.pair(record.channel, None)
             case _:
                 self._syncobjs.lost(record)
 
     # -- the address space
 
-    def _vm_init(self, record: schema.VmInit) -> None:
+    def _vm_init(self, record: recorded.VmInit) -> None:
         self.client.vm_init(record.kernel_addr, record.kernel_size)
         self.used = True
         self._note_tables()
 
-    def _vm_bind(self, record: schema.VmBind) -> None:
+    def _vm_bind(self, record: recorded.VmBind) -> None:
         ours = self._handles.ours
         ops = [
             VmBindOp(op.op, op.flags, ours(op.handle), op.addr, op.bo_offset, op.range) for op in record.ops
         ]
         waits, signals = self._syncs(record.waits), self._syncs(record.signals)
-        run_async = bool(record.flags & schema.BIND_RUN_ASYNC)
-        if run_async or any(op.op == schema.OP_UNMAP for op in record.ops):
+        run_async = bool(record.flags & recorded.BIND_RUN_ASYNC)
+        if run_async or any(op.op == recorded.OP_UNMAP for op in record.ops):
             self.finish_execs()
         begin = perf_counter_ns()
         try:
             self.client.vm_bind(ops, waits, signals, run_async=run_async)
         finally:
             self.bind_ns += perf_counter_ns() - begin
-        sparse_maps = sum(op.sparse and op.op == schema.OP_MAP for op in record.ops)
+        sparse_maps = sum(op.sparse and op.op == recorded.OP_MAP for op in record.ops)
         self.sparse_maps += sparse_maps
         self.requests += len(ops) - sparse_maps
         self._counts.bind_ops += len(ops)
@@ -143,7 +143,7 @@ class DriverClient:
         else:
             self._note_tables()
 
-    def _syncs(self, syncs: tuple[schema.Sync, ...]) -> list[Sync]:
+    def _syncs(self, syncs: tuple[recorded.Sync, ...]) -> list[Sync]:
         return [Sync(one.flags, self._syncobjs.handles.ours(one.handle), one.value) for one in syncs]
 
     def _note_tables(self) -> None:
@@ -157,7 +157,7 @@ class DriverClient:
 
     # -- channels
 
-    def _channel_alloc(self, record: schema.ChannelAlloc) -> None:
+    def _channel_alloc(self, record: recorded.ChannelAlloc) -> None:
         self.used = True
         channel = self.client.channel_alloc()
         if record.ret:
@@ -166,7 +166,7 @@ class DriverClient:
         self._counts.channels.append(channel)
         self._counts.renumbered += self._channels.pair(record.channel, channel.id)
 
-    def _channel_free(self, record: schema.ChannelFree) -> None:
+    def _channel_free(self, record: recorded.ChannelFree) -> None:
         self.finish_execs()
         self.client.channel_free(self._channels.ours(record.channel))
         self._channels.forget(record.channel)
@@ -177,7 +177,7 @@ class DriverClient:
         for id in [*self.client.channels]:
             self.client.channel_free(id)
 
-    def _exec(self, record: schema.Submission) -> None:
+    def _exec(self, record: recorded.Submission) -> None:
         if record.channel is None:
             raise NotMade("the channel is not told")
         channel = self.client.channels.get(self._channels.ours(record.channel))
@@ -205,7 +205,7 @@ class DriverClient:
 
     # -- objects
 
-    def _gem_new(self, record: schema.GemNew) -> None:
+    def _gem_new(self, record: recorded.GemNew) -> None:
         self.used = True
         made = self.client.gem_new(
             record.size,
@@ -216,7 +216,7 @@ class DriverClient:
         )
         self._object(record, made.handle)
 
-    def _gem_import(self, record: schema.GemImport) -> None:
+    def _gem_import(self, record: recorded.GemImport) -> None:
         fd, borrowed = self._files.find(record.fd, Kind.OBJECT), True
         if fd is None and record.ret:
             raise NotMade("what file was refused is not known")
@@ -235,13 +235,13 @@ class DriverClient:
             meaning = "one of them is the handle that the object had already, the other is not"
             raise OtherResult("handle", record.handle, handle, meaning)
 
-    def _from_elsewhere(self, record: schema.GemImport) -> int:
+    def _from_elsewhere(self, record: recorded.GemImport) -> int:
         """A descriptor for what the trace does not tell: what has the handle already, or a new object."""
         if record.handle in self._handles:
             return self.client.prime_handle_to_fd(self._handles.ours(record.handle))
-        return self._files.object(self._import_sizes[record.line], schema.DOMAIN_ANY)
+        return self._files.object(self._import_sizes[record.line], recorded.DOMAIN_ANY)
 
-    def _object(self, record: schema.GemNew | schema.GemImport, handle: int) -> None:
+    def _object(self, record: recorded.GemNew | recorded.GemImport, handle: int) -> None:
         """It is here under ``handle``; unless it should not be."""
         if record.ret:
             self.client.gem_close(handle)
@@ -249,36 +249,36 @@ class DriverClient:
         self._counts.renumbered += self._handles.pair(record.handle, handle)
         self._known_as[self.client.handles.lookup(handle)] = record.handle
 
-    def _gem_close(self, record: schema.GemClose) -> None:
+    def _gem_close(self, record: recorded.GemClose) -> None:
         self.client.gem_close(self._handles.ours(record.handle))
         self._handles.forget(record.handle)
 
-    def _gem_export(self, record: schema.GemExport) -> None:
+    def _gem_export(self, record: recorded.GemExport) -> None:
         fd = self.client.prime_handle_to_fd(self._handles.ours(record.handle), record.flags)
         self._files.exported(record.fd, Kind.OBJECT, fd)
 
-    def _gem_info(self, record: schema.GemInfo) -> None:
+    def _gem_info(self, record: recorded.GemInfo) -> None:
         info = self.client.gem_info(self._handles.ours(record.handle))
         if record.size not in (None, info.size):
             raise OtherResult("size", record.size, info.size, "the object has another size")
 
-    def _cpu_prep(self, record: schema.CpuPrep) -> None:
+    def _cpu_prep(self, record: recorded.CpuPrep) -> None:
         # What was idle when recorded may still be busy here; it will not be for long.
         flags = record.flags & ~CPU_PREP_NOWAIT if record.ret == 0 else record.flags
         self.client.gem_cpu_prep(self._handles.ours(record.handle), flags)
 
-    def _cpu_fini(self, record: schema.CpuFini) -> None:
+    def _cpu_fini(self, record: recorded.CpuFini) -> None:
         self.client.gem_cpu_fini(self._handles.ours(record.handle))
 
     # -- questions
 
-    def _getparam(self, record: schema.GetParam) -> None:
+    def _getparam(self, record: recorded.GetParam) -> None:
         self.client.getparam(record.param)
 
-    def _get_cap(self, record: schema.GetCap) -> None:
+    def _get_cap(self, record: recorded.GetCap) -> None:
         self.client.get_cap(record.capability)
 
-    def _other(self, record: schema.Other) -> None:
+    def _other(self, record: recorded.Other) -> None:
         match record.call:
             case "version":
                 self.client.version()
@@ -289,7 +289,7 @@ class DriverClient:
             case _:
                 raise NotMade("what it says is not read")
 
-    def _untold(self, record: schema.Untold) -> None:
+    def _untold(self, record: recorded.Untold) -> None:
         raise NotMade(f"{record.field} is not told")
 
     # -- itself
@@ -330,22 +330,22 @@ class DriverClient:
             return [[va.addr, va.range, known[va.obj], va.offset] for va in vm.mappings() if not va.kernel]
 
 
-CALLS: Final[dict[type[schema.Record], Callable[[DriverClient, Any], None]]] = {
-    schema.VmInit: DriverClient._vm_init,
-    schema.VmBind: DriverClient._vm_bind,
-    schema.Submission: DriverClient._exec,
-    schema.ChannelAlloc: DriverClient._channel_alloc,
-    schema.ChannelFree: DriverClient._channel_free,
-    schema.GemNew: DriverClient._gem_new,
-    schema.GemImport: DriverClient._gem_import,
-    schema.GemClose: DriverClient._gem_close,
-    schema.GemExport: DriverClient._gem_export,
-    schema.GemInfo: DriverClient._gem_info,
-    schema.CpuPrep: DriverClient._cpu_prep,
-    schema.CpuFini: DriverClient._cpu_fini,
-    schema.GetParam: DriverClient._getparam,
-    schema.GetCap: DriverClient._get_cap,
-    schema.Other: DriverClient._other,
-    schema.Untold: DriverClient._untold,
+CALLS: Final[dict[type[recorded.Record], Callable[[DriverClient, Any], None]]] = {
+    recorded.VmInit: DriverClient._vm_init,
+    recorded.VmBind: DriverClient._vm_bind,
+    recorded.Submission: DriverClient._exec,
+    recorded.ChannelAlloc: DriverClient._channel_alloc,
+    recorded.ChannelFree: DriverClient._channel_free,
+    recorded.GemNew: DriverClient._gem_new,
+    recorded.GemImport: DriverClient._gem_import,
+    recorded.GemClose: DriverClient._gem_close,
+    recorded.GemExport: DriverClient._gem_export,
+    recorded.GemInfo: DriverClient._gem_info,
+    recorded.CpuPrep: DriverClient._cpu_prep,
+    recorded.CpuFini: DriverClient._cpu_fini,
+    recorded.GetParam: DriverClient._getparam,
+    recorded.GetCap: DriverClient._get_cap,
+    recorded.Other: DriverClient._other,
+    recorded.Untold: DriverClient._untold,
 }
 """By record, who makes the call; the rest is about sync objects."""

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from gpuvm.errors import GpuvmError
 from gpuvm.nouveau.device import Device
-from gpuvm.trace import schema
+from gpuvm.trace import recorded
 from gpuvm.trace.difference import Difference, NotMade, OtherResult, result_name, why_accepted
 from gpuvm.trace.driver_client import DriverClient
 from gpuvm.trace.memory_replay import ROOMY, import_sizes
@@ -29,7 +29,7 @@ _NO_SIGNALS = (errno.EINTR, _ERESTARTSYS)
 _ENOUGH_OF_ALL = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _NOT_REPLAYABLE = frozenset((*_NO_POINTERS, *_NO_SIGNALS, *_ENOUGH_OF_ALL))
 # Whether these come too early is a matter of time.
-_WAITS = (schema.SyncobjWait, schema.SyncobjTimelineWait, schema.SyncobjTransfer, schema.CpuPrep)
+_WAITS = (recorded.SyncobjWait, recorded.SyncobjTimelineWait, recorded.SyncobjTransfer, recorded.CpuPrep)
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class DriverReplay:
     def __init__(
         self,
         name: str,
-        records: Iterable[schema.Record],
+        records: Iterable[recorded.Record],
         *,
         client: int | None = None,
         patience: float = PATIENCE,
@@ -91,14 +91,14 @@ class DriverReplay:
         self.line = 0
         self.wall_ns = 0
 
-    def run(self, records: Iterable[schema.Record]) -> Self:
+    def run(self, records: Iterable[recorded.Record]) -> Self:
         """Feed every record, and wait until all that was submitted is done."""
         for record in records:
             self.feed(record)
         self.settle()
         return self
 
-    def feed(self, record: schema.Record) -> None:
+    def feed(self, record: recorded.Record) -> None:
         """Make one recorded call, and compare its result.
 
         Submissions do not block. A wait that came to an end when recorded is waited for; what had timed out
@@ -109,7 +109,7 @@ class DriverReplay:
             return
         counts = self.calls.setdefault(record.call, CallCounts())
         client = self._client(record)
-        client.failed_calls += record.ret != 0 and isinstance(record, schema.VmInit | schema.VmBind)
+        client.failed_calls += record.ret != 0 and isinstance(record, recorded.VmInit | recorded.VmBind)
         if -record.ret in _NOT_REPLAYABLE:
             counts.not_made += 1
             return
@@ -133,9 +133,9 @@ class DriverReplay:
             self.wall_ns += perf_counter_ns() - begin
         counts.made += 1
 
-    def _client(self, record: schema.Record) -> DriverClient:
+    def _client(self, record: recorded.Record) -> DriverClient:
         client = self.clients.get(record.client)
-        if client is not None and client.used and isinstance(record, schema.VmInit) and record.ret == 0:
+        if client is not None and client.used and isinstance(record, recorded.VmInit) and record.ret == 0:
             client.settle()
             client.client.close()
             self.reopened += 1
@@ -152,7 +152,7 @@ class DriverReplay:
             )
         return client
 
-    def _differs(self, record: schema.Record, recorded: str, got: str, meaning: str) -> None:
+    def _differs(self, record: recorded.Record, recorded: str, got: str, meaning: str) -> None:
         self.calls[record.call].differing += 1
         self.differences.append(Difference(record.line, record.client, record.call, recorded, got, meaning))
 

@@ -17,7 +17,7 @@ from gpuvm.sync.syncobj_table import (
     WAIT_FOR_SUBMIT,
     SyncObjTable,
 )
-from gpuvm.trace import schema
+from gpuvm.trace import recorded
 from gpuvm.trace.difference import NotMade, OtherResult
 from gpuvm.trace.numbering import Numbering
 from gpuvm.trace.shared_files import Kind
@@ -49,58 +49,58 @@ class DriverSyncobjs:
         self._patience_ns = int(patience * task.NSEC_PER_SEC)
         self.handles: Final = Numbering()
 
-    def make(self, record: schema.Record) -> None:
+    def make(self, record: recorded.Record) -> None:
         """Make the call. Raises as `DriverClient.make`; KeyError: it is about something else."""
         CALLS[type(record)](self, record)
 
-    def lost(self, record: schema.Record) -> None:
+    def lost(self, record: recorded.Record) -> None:
         """What the call made when recorded is not here: who uses it must not meet another."""
         match record:
-            case schema.SyncobjCreate():
+            case recorded.SyncobjCreate():
                 self.handles.pair(record.handle, None)
-            case schema.SyncobjImport() if not record.flags & FD_TO_HANDLE_IMPORT_SYNC_FILE:
+            case recorded.SyncobjImport() if not record.flags & FD_TO_HANDLE_IMPORT_SYNC_FILE:
                 self.handles.pair(record.handle, None)
             case _:
                 pass
 
-    def _create(self, record: schema.SyncobjCreate) -> None:
+    def _create(self, record: recorded.SyncobjCreate) -> None:
         self._syncobj(record, self._table.create(record.flags))
 
-    def _syncobj(self, record: schema.SyncobjCreate | schema.SyncobjImport, handle: int) -> None:
+    def _syncobj(self, record: recorded.SyncobjCreate | recorded.SyncobjImport, handle: int) -> None:
         if record.ret:
             self._table.destroy(handle)
             return
         self._counts.renumbered += self.handles.pair(record.handle, handle)
 
-    def _destroy(self, record: schema.SyncobjDestroy) -> None:
+    def _destroy(self, record: recorded.SyncobjDestroy) -> None:
         self._table.destroy(self.handles.ours(record.handle))
         self.handles.forget(record.handle)
 
-    def _reset(self, record: schema.SyncobjReset) -> None:
+    def _reset(self, record: recorded.SyncobjReset) -> None:
         self._table.reset(self._all(record.handles))
 
-    def _signal(self, record: schema.SyncobjSignal) -> None:
+    def _signal(self, record: recorded.SyncobjSignal) -> None:
         self._table.signal(self._all(record.handles))
 
-    def _timeline_signal(self, record: schema.SyncobjTimelineSignal) -> None:
+    def _timeline_signal(self, record: recorded.SyncobjTimelineSignal) -> None:
         self._table.timeline_signal(self._all(record.handles), record.points or None)
 
-    def _transfer(self, record: schema.SyncobjTransfer) -> None:
+    def _transfer(self, record: recorded.SyncobjTransfer) -> None:
         src, dst = self.handles.ours(record.src_handle), self.handles.ours(record.dst_handle)
         self._table.transfer(src, dst, record.src_point, record.dst_point, record.flags)
 
-    def _wait(self, record: schema.SyncobjWait) -> None:
+    def _wait(self, record: recorded.SyncobjWait) -> None:
         self._table.wait(self._all(record.handles), self._deadline(record), record.flags)
 
-    def _timeline_wait(self, record: schema.SyncobjTimelineWait) -> None:
+    def _timeline_wait(self, record: recorded.SyncobjTimelineWait) -> None:
         handles, deadline = self._all(record.handles), self._deadline(record)
         self._table.timeline_wait(handles, record.points or None, deadline, record.flags)
 
-    def _deadline(self, record: schema.Record) -> int:
+    def _deadline(self, record: recorded.Record) -> int:
         """What came when recorded must come here; what did not is only looked at."""
         return task.now() + self._patience_ns if record.ret == 0 else 0
 
-    def _query(self, record: schema.SyncobjQuery) -> None:
+    def _query(self, record: recorded.SyncobjQuery) -> None:
         handles, syncobjs = self._all(record.handles), self._table
         reached = syncobjs.query(handles, record.flags)
         if record.points is None or len(record.points) != len(reached):
@@ -115,12 +115,12 @@ class DriverSyncobjs:
             meaning = "a point that was reached when recorded does not come"
             raise OtherResult("points", list(record.points), reached, meaning)
 
-    def _export(self, record: schema.SyncobjExport) -> None:
+    def _export(self, record: recorded.SyncobjExport) -> None:
         handle = self.handles.ours(record.handle)
         fd = self._table.handle_to_fd(handle, record.flags, point=record.point)
         self._files.exported(record.fd, Kind.of_sync(record.flags), fd)
 
-    def _import(self, record: schema.SyncobjImport) -> None:
+    def _import(self, record: recorded.SyncobjImport) -> None:
         kind = Kind.of_sync(record.flags)
         fd, borrowed = self._files.find(record.fd, kind), True
         if fd is None and record.ret:
@@ -137,7 +137,7 @@ class DriverSyncobjs:
         if not sync_file:
             self._syncobj(record, handle)
 
-    def _eventfd(self, record: schema.SyncobjEventfd) -> None:
+    def _eventfd(self, record: recorded.SyncobjEventfd) -> None:
         fd = os.eventfd(0)
         try:
             handle = self.handles.ours(record.handle)
@@ -155,18 +155,18 @@ def _short(reached: Sequence[int], points: Sequence[int]) -> bool:
     return any(now < then for now, then in zip(reached, points, strict=True))
 
 
-CALLS: Final[dict[type[schema.Record], Callable[[DriverSyncobjs, Any], None]]] = {
-    schema.SyncobjCreate: DriverSyncobjs._create,
-    schema.SyncobjDestroy: DriverSyncobjs._destroy,
-    schema.SyncobjReset: DriverSyncobjs._reset,
-    schema.SyncobjSignal: DriverSyncobjs._signal,
-    schema.SyncobjTimelineSignal: DriverSyncobjs._timeline_signal,
-    schema.SyncobjTransfer: DriverSyncobjs._transfer,
-    schema.SyncobjWait: DriverSyncobjs._wait,
-    schema.SyncobjTimelineWait: DriverSyncobjs._timeline_wait,
-    schema.SyncobjQuery: DriverSyncobjs._query,
-    schema.SyncobjExport: DriverSyncobjs._export,
-    schema.SyncobjImport: DriverSyncobjs._import,
-    schema.SyncobjEventfd: DriverSyncobjs._eventfd,
+CALLS: Final[dict[type[recorded.Record], Callable[[DriverSyncobjs, Any], None]]] = {
+    recorded.SyncobjCreate: DriverSyncobjs._create,
+    recorded.SyncobjDestroy: DriverSyncobjs._destroy,
+    recorded.SyncobjReset: DriverSyncobjs._reset,
+    recorded.SyncobjSignal: DriverSyncobjs._signal,
+    recorded.SyncobjTimelineSignal: DriverSyncobjs._timeline_signal,
+    recorded.SyncobjTransfer: DriverSyncobjs._transfer,
+    recorded.SyncobjWait: DriverSyncobjs._wait,
+    recorded.SyncobjTimelineWait: DriverSyncobjs._timeline_wait,
+    recorded.SyncobjQuery: DriverSyncobjs._query,
+    recorded.SyncobjExport: DriverSyncobjs._export,
+    recorded.SyncobjImport: DriverSyncobjs._import,
+    recorded.SyncobjEventfd: DriverSyncobjs._eventfd,
 }
 """By record, who makes the call."""

@@ -19,7 +19,7 @@ from gpuvm.mem.policy import Clock, EvictionPolicy, FarthestNextUse, Lru
 from gpuvm.mmu.formats import Format
 from gpuvm.sync.fence import Fence, fence_context_alloc
 from gpuvm.sync.resv import Usage
-from gpuvm.trace import schema
+from gpuvm.trace import recorded
 from gpuvm.trace.errors import ReplayError
 from gpuvm.trace.memory_replay import MemoryClient, MemoryReplay, object_name
 from gpuvm.trace.uses import all_uses, bound_objects, pushed_objects
@@ -91,7 +91,7 @@ class EvictionReplay(MemoryReplay):
     def __init__(
         self,
         name: str,
-        records: Iterable[schema.Record],
+        records: Iterable[recorded.Record],
         format: Format,
         *,
         vram: int,
@@ -104,13 +104,13 @@ class EvictionReplay(MemoryReplay):
         self._jobs: dict[int, _Job] = {}
         self._contexts: dict[int, int] = {}
 
-    def _bind(self, client: MemoryClient, record: schema.VmBind) -> None:
+    def _bind(self, client: MemoryClient, record: recorded.VmBind) -> None:
         used = bound_objects(record.ops, client.objects)
         self._bring_home(record.line, used)
         super()._bind(client, record)
         self._submitted(client, used)
 
-    def _submit(self, client: MemoryClient, record: schema.Submission) -> None:
+    def _submit(self, client: MemoryClient, record: recorded.Submission) -> None:
         if client.vm is None:
             return
         used = [obj for obj in pushed_objects(record.pushes, client.vm) if isinstance(obj, GemObject)]
@@ -222,14 +222,14 @@ def _distance(domain: Domain) -> int:
 
 def compare_policies(
     name: str,
-    records: Sequence[schema.Record],
+    records: Sequence[recorded.Record],
     policies: Iterable[str],
     format: Format,
     *,
     vram: int,
     gart: int,
     client: int | None = None,
-    watch: Callable[[Sequence[schema.Record]], Iterable[schema.Record]] = iter,
+    watch: Callable[[Sequence[recorded.Record]], Iterable[recorded.Record]] = iter,
 ) -> list[PolicyResult]:
     """The same trace with one policy after the other, each on a device of its own.
 
@@ -263,7 +263,7 @@ def _policy(name: str, uses: Sequence[tuple[int, int]]) -> EvictionPolicy:
             return FarthestNextUse(object_name(*use) for use in uses for _ in range(_VALIDATIONS))
 
 
-def _played(replay: EvictionReplay, policy: str, records: Iterable[schema.Record]) -> PolicyResult:
+def _played(replay: EvictionReplay, policy: str, records: Iterable[recorded.Record]) -> PolicyResult:
     try:
         replay.run(records).check()
     except ReplayError as error:

@@ -1,4 +1,4 @@
-"""Reader of traces: JSON Lines in, the records of `schema` out.
+"""Reader of traces: JSON Lines in, the records of `recorded` out.
 
 Strict, because a trace is evidence: a field that is missing or of the wrong type, a number that does
 not fit, an unknown call or op is an error with line and column, never a guess.
@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 from gpuvm.trace.call_fields import FIELDS, S32_MAX, S32_MIN, U32_MAX, U64_MAX, Field
 from gpuvm.trace.errors import TraceError
 from gpuvm.trace.position import column_of
-from gpuvm.trace.schema import (
+from gpuvm.trace.recorded import (
     DOMAIN_ANY,
     OP_NAMES,
     SYNC_NAMES,

@@ -20,7 +20,7 @@ from gpuvm.mmu.formats import Format
 from gpuvm.mmu.page_table import PageTable
 from gpuvm.nouveau.bind import BindOp, OpCode
 from gpuvm.nouveau.vm import Uvmm
-from gpuvm.trace import schema
+from gpuvm.trace import recorded
 from gpuvm.trace.errors import ReplayError
 from gpuvm.trace.replay import SPACE_RANGE, describe_op
 
@@ -77,7 +77,7 @@ class MemoryReplay:
     def __init__(
         self,
         name: str,
-        records: Iterable[schema.Record],
+        records: Iterable[recorded.Record],
         format: Format,
         *,
         vram: int = ROOMY,
@@ -99,13 +99,13 @@ class MemoryReplay:
         self.kinds_left_out: set[int] = set()
         self.line = 0
 
-    def run(self, records: Iterable[schema.Record]) -> Self:
+    def run(self, records: Iterable[recorded.Record]) -> Self:
         """Feed every record. Raises ReplayError as `feed` does."""
         for record in records:
             self.feed(record)
         return self
 
-    def feed(self, record: schema.Record) -> None:
+    def feed(self, record: recorded.Record) -> None:
         """Make one recorded call.
 
         Raises:
@@ -116,24 +116,24 @@ class MemoryReplay:
             return
         client = self.clients.setdefault(record.client, MemoryClient(record.client))
         match record:
-            case schema.VmInit():
+            case recorded.VmInit():
                 self._init(client, record)
-            case schema.GemNew():
+            case recorded.GemNew():
                 self._create(client, record, record.size, record.domain)
-            case schema.GemImport() if record.handle not in client.objects:
+            case recorded.GemImport() if record.handle not in client.objects:
                 self._create(client, record, self._imported[record.line])
-            case schema.GemClose():
+            case recorded.GemClose():
                 client.objects.pop(record.handle, None)
-            case schema.VmBind():
+            case recorded.VmBind():
                 self._bind(client, record)
-            case schema.Submission():
+            case recorded.Submission():
                 self._submit(client, record)
-            case schema.GemImport() | schema.Other():
+            case recorded.GemImport() | recorded.Other():
                 pass
 
     # -- calls
 
-    def _init(self, client: MemoryClient, record: schema.VmInit) -> None:
+    def _init(self, client: MemoryClient, record: recorded.VmInit) -> None:
         if client.vm is not None:
             self._refuse(record.line, f"client {client.number} already has a space; a second vm_init")
         node = (record.kernel_addr, record.kernel_size) if record.kernel_size else None
@@ -155,15 +155,15 @@ class MemoryReplay:
     def _create(
         self,
         client: MemoryClient,
-        record: schema.GemNew | schema.GemImport,
+        record: recorded.GemNew | recorded.GemImport,
         size: int,
-        domain: int = schema.DOMAIN_ANY,
+        domain: int = recorded.DOMAIN_ANY,
     ) -> None:
-        private = client.vm is not None and bool(domain & schema.DOMAIN_NO_SHARE)
+        private = client.vm is not None and bool(domain & recorded.DOMAIN_NO_SHARE)
         try:
             obj = self.device.create(
                 size,
-                Domain(domain & schema.DOMAIN_ANY or schema.DOMAIN_ANY),
+                Domain(domain & recorded.DOMAIN_ANY or recorded.DOMAIN_ANY),
                 resv=client.vm.resv if client.vm is not None and private else None,
                 no_share=private,
                 name=object_name(record.handle, record.line),
@@ -177,7 +177,7 @@ class MemoryReplay:
         """The handle that user space knew the object by, or knew."""
         return self._handles[obj]
 
-    def _bind(self, client: MemoryClient, record: schema.VmBind) -> None:
+    def _bind(self, client: MemoryClient, record: recorded.VmBind) -> None:
         if client.vm is None:
             self._refuse(record.line, f"client {client.number} binds before its vm_init")
         ops = record.ops
@@ -190,11 +190,11 @@ class MemoryReplay:
             else:
                 what = f"{what}, but"
             self._refuse(record.line, f"{what} is refused: {error}", error, error.request)
-        client.requests += sum(not (op.sparse and op.op == schema.OP_MAP) for op in ops)
+        client.requests += sum(not (op.sparse and op.op == recorded.OP_MAP) for op in ops)
         self._note_tables(client)
 
-    def _bind_op(self, op: schema.BindOp, client: MemoryClient) -> BindOp:
-        if op.op == schema.OP_UNMAP:
+    def _bind_op(self, op: recorded.BindOp, client: MemoryClient) -> BindOp:
+        if op.op == recorded.OP_UNMAP:
             return BindOp(OpCode.UNMAP, op.addr, op.range, sparse=op.sparse)
         if op.sparse:
             return BindOp(OpCode.MAP, op.addr, op.range, sparse=True)
@@ -207,7 +207,7 @@ class MemoryReplay:
         self.kinds_left_out.add(kind)
         return 0
 
-    def _submit(self, client: MemoryClient, record: schema.Submission) -> None:
+    def _submit(self, client: MemoryClient, record: recorded.Submission) -> None:
         """What the GPU does is not recorded."""
 
     def _note_tables(self, client: MemoryClient) -> None:
@@ -261,7 +261,7 @@ def object_name(handle: int, line: int) -> str:
     return f"handle {handle}, line {line}"
 
 
-def import_sizes(records: Iterable[schema.Record]) -> dict[int, int]:
+def import_sizes(records: Iterable[recorded.Record]) -> dict[int, int]:
     """How long imported objects must be, in bytes, for what is mapped of them; by the importing line."""
     sizes: dict[int, int] = {}
     open_: dict[tuple[int, int], int] = {}
@@ -269,15 +269,15 @@ def import_sizes(records: Iterable[schema.Record]) -> dict[int, int]:
         if record.ret != 0:
             continue
         match record:
-            case schema.GemImport() if (record.client, record.handle) not in open_:
+            case recorded.GemImport() if (record.client, record.handle) not in open_:
                 open_[record.client, record.handle] = record.line
                 sizes[record.line] = _PAGE
-            case schema.GemClose():
+            case recorded.GemClose():
                 open_.pop((record.client, record.handle), None)
-            case schema.VmBind():
+            case recorded.VmBind():
                 for op in record.ops:
                     line = open_.get((record.client, op.handle))
-                    if line is not None and op.op == schema.OP_MAP and not op.sparse:
+                    if line is not None and op.op == recorded.OP_MAP and not op.sparse:
                         sizes[line] = max(sizes[line], op.bo_offset + op.range)
             case _:
                 pass

@@ -16,8 +16,8 @@ from gpuvm.nouveau.vm import Uvmm
 from gpuvm.trace.errors import TraceError
 from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.memory_replay import ROOMY, MemoryReplay
+from gpuvm.trace.recorded import Record
 from gpuvm.trace.requests import read_requests
-from gpuvm.trace.schema import Record
 from gpuvm.trace.session import Session
 from gpuvm.trace.snapshot import Lines, look_ahead, object_number
 from gpuvm.va import GpuvaManager

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from gpuvm.errors import GpuvmError
 from gpuvm.trace.errors import ReplayError, TraceError
-from gpuvm.trace.schema import (
+from gpuvm.trace.recorded import (
     OP_MAP,
     BindOp,
     GemClose,

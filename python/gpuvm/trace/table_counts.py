@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpuvm.mmu.formats import Format
 from gpuvm.trace.memory_replay import MemoryClient, MemoryReplay
-from gpuvm.trace.schema import Record
+from gpuvm.trace.recorded import Record
 
 if TYPE_CHECKING:
     from gpuvm.mmu.page_table import PageTable

@@ -12,7 +12,7 @@ from gpuvm.nouveau.uapi.layout import Layout
 from gpuvm.nouveau.uapi.numbers import Ioctl
 from gpuvm.sync.syncobj_table import FD_TO_HANDLE_IMPORT_SYNC_FILE, WAIT_FOR_SUBMIT
 from gpuvm.trace.copied import Copied
-from gpuvm.trace.schema import OP_NAMES, SYNC_NAMES
+from gpuvm.trace.recorded import OP_NAMES, SYNC_NAMES
 
 Fields = dict[str, Any]
 

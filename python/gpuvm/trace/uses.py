@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
+from gpuvm.trace.recorded import OP_MAP, BindOp, Push, Record, Submission, VmBind
 from gpuvm.trace.replay import GemHandle, Replay
-from gpuvm.trace.schema import OP_MAP, BindOp, Push, Record, Submission, VmBind
 from gpuvm.va import GpuvaManager
 
 _Object = TypeVar("_Object")
