@@ -33,11 +33,11 @@ mod _core {
 
     #[pymodule_export]
     use crate::binding::{
-        Attempt, BindDecoder, BindLog, BindOps, Buddy, DescriptorLinks, Entrance, Gpuva, Map,
+        Attempt, BindDecoder, BindLog, BindOps, Buddy, CopiedMemory, DescriptorLinks, Entrance, Gpuva, Map,
         MappingIterator, Notification, PageTable, Passes, PathFilter, Pbdma, PhysicalMemory, Plan, Prefetch,
-        ProcessMemory, RawBind, RawExec, RawMutex, RawTicket, Records, Remap, SeccompListener, Space,
-        Surface, TruncationGuard, Unmap, VmBo, WeakSet, Work, cut_pages, fail_allocation, forbid_allocation,
-        require_stack, split_into_pages, watch_locks,
+        ProcessMemory, RawBind, RawExec, RawMutex, RawSpool, RawTicket, Records, Remap, SeccompListener,
+        Space, Surface, TruncationGuard, Unmap, VmBo, WeakSet, Work, cut_pages, fail_allocation,
+        forbid_allocation, require_stack, split_into_pages, watch_locks,
     };
 
     #[pymodule_init]

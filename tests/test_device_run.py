@@ -35,7 +35,7 @@ def test_a_program_finds_the_node(mode: tuple[str, ...]) -> None:
         "not executed": "none",
         "faults": "none",
         "left at exit": "nothing",
-        "next": " ".join(("gpuvm run -o trace.jsonl", *mode, "--", compiled("ask"))),
+        "next": " ".join(("gpuvm record", *mode, "--", compiled("ask"))),
     }
 
 
@@ -71,7 +71,7 @@ def test_the_next_command_is_for_the_same_device_and_can_be_copied() -> None:
     ran = gpuvm_run("sh", "-c", script, options=("--userns", "--chipset", "ampere", "--vram", "516M"))
     assert "\n" not in ran.report[""]
     command = shlex.join(["--chipset", "0x172", "--vram", "516M", "--userns", "--", "sh", "-c", script])
-    assert ran.err.endswith(f"\n  next          gpuvm run -o trace.jsonl {command}\n"), ran
+    assert ran.err.endswith(f"\n  next          gpuvm record {command}\n"), ran
 
 
 def test_a_program_that_never_looks_is_one_line() -> None:
@@ -228,7 +228,8 @@ def test_a_recorded_run_is_replayed_without_a_difference(
     assert rows["not executed"] == "2 clears (TURING_A CLEAR_SURFACE)"
     left = "2 objects of 68 KiB, 2 mappings, 1 sync object, 1 channel"
     assert re.fullmatch(rf"leaves \(\d+\): {left}", rows["left at exit"])
-    assert rows["next"] == f"gpuvm replay {trace}"
+    assert rows["trace"] == f"{trace}: 10 calls, 1 of them the close of an open"
+    assert rows["next"] == f"gpuvm check {trace}"
 
     calls = [json.loads(line)["call"] for line in trace.read_text().splitlines()]
     assert calls == [

@@ -295,6 +295,12 @@ impl PageTable {
         Ok((levels, whole.into()))
     }
 
+    /// Words written since the tables were made: for pages that were mapped, and for those that were unmapped. O(1).
+    fn written(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let written = self.core(py)?.written();
+        Ok((written.pages, written.clears))
+    }
+
     /// All tables, each before those below it.
     fn tables(slf: &Bound<'_, Self>) -> PyResult<Vec<TableRow>> {
         let row = |table: page_table::statistics::TableView| {

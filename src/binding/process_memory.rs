@@ -13,7 +13,7 @@ use super::seccomp_listener::is_waiting;
 /// How many bytes one system call copies at most, and so how much memory is taken for what cannot be read.
 const WINDOW: usize = 1 << 16;
 /// The longest array of a driver's call, in bytes. The kernel takes 2 GiB; objects are made of its items.
-const LONGEST: u64 = 1 << 26;
+pub const LONGEST: u64 = 1 << 26;
 
 const EPERM: i32 = 1;
 
@@ -47,6 +47,7 @@ unsafe extern "C" {
 ///
 /// The interpreter's lock is let go: a page that comes from another program (``userfaultfd``, FUSE) may never come.
 #[pyclass(module = "gpuvm._core", subclass, frozen)]
+#[derive(Clone)]
 pub struct ProcessMemory {
     #[pyo3(get)]
     pid: c_int,
@@ -76,7 +77,7 @@ impl ProcessMemory {
     /// EFAULT: not all can be read, or the process is gone. EPERM: we may not look into that process. ESRCH: the
     /// caller is gone.
     #[pyo3(signature = (addr, size))]
-    fn read<'py>(&self, addr: &Bound<'py, PyAny>, size: usize) -> PyResult<Bound<'py, PyByteArray>> {
+    pub fn read<'py>(&self, addr: &Bound<'py, PyAny>, size: usize) -> PyResult<Bound<'py, PyByteArray>> {
         let (py, start) = (addr.py(), require_range(addr, size)?);
         let first = size.min(WINDOW);
         let data = PyByteArray::new_with(py, first, |window| self.fill(py, start, window))?;
@@ -96,7 +97,7 @@ impl ProcessMemory {
     /// EFAULT: not all can be written, though the first may have been; or the process is gone. EPERM: we may not look
     /// into that process. ESRCH: the caller is gone.
     #[pyo3(signature = (addr, data))]
-    fn write(&self, addr: &Bound<'_, PyAny>, data: Bytes<'_>) -> PyResult<()> {
+    pub fn write(&self, addr: &Bound<'_, PyAny>, data: Bytes<'_>) -> PyResult<()> {
         let copy; // another thread could change an array meanwhile
         let data = match &data {
             Bytes::Fixed(bytes) => bytes.as_bytes(),
@@ -126,7 +127,7 @@ impl ProcessMemory {
     ///
     /// Source: ``u_memcpya``.
     #[pyo3(signature = (addr, count, size, most = LONGEST))]
-    fn read_array<'py>(
+    pub fn read_array<'py>(
         &self,
         addr: &Bound<'py, PyAny>,
         count: u64,
@@ -154,9 +155,19 @@ impl ProcessMemory {
 
 /// What can be written.
 #[derive(FromPyObject)]
-enum Bytes<'py> {
+pub enum Bytes<'py> {
     Fixed(Bound<'py, PyBytes>),
     Array(Bound<'py, PyByteArray>),
+}
+
+impl Bytes<'_> {
+    /// A copy.
+    pub fn to_vec(&self) -> Vec<u8> {
+        match self {
+            Bytes::Fixed(bytes) => bytes.as_bytes().to_vec(),
+            Bytes::Array(bytes) => bytes.to_vec(),
+        }
+    }
 }
 
 impl ProcessMemory {

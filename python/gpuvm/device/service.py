@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gpuvm.device import caught
 from gpuvm.device.faces import Faces
 from gpuvm.device.ioctls import Ioctls
-from gpuvm.device.node import OpenNode, Opens
+from gpuvm.device.node import Opens
 from gpuvm.device.notify import Listener
 from gpuvm.device.opening import Opening
 from gpuvm.device.server import Handler, Server
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gpuvm.device.server import ServerStatistics
     from gpuvm.device.starting import Started
     from gpuvm.device.tally import Tally, TallyStatistics
-    from gpuvm.nouveau import Client, Device
+    from gpuvm.nouveau import Device
     from gpuvm.nouveau.device import DeviceStatistics
 
 
@@ -46,7 +46,6 @@ class Service:
         device: made with ``objects=started.directory``; the service closes it.
         started: the program, which waits.
         tally: counts.
-        closed: is told of each open that is gone.
         by_path: whether paths of nodes are stated by us.
         tell: prints a line for the user.
 
@@ -60,24 +59,18 @@ class Service:
         started: Started,
         *,
         tally: Tally,
-        closed: Callable[[Client], None],
         by_path: bool,
         tell: Callable[[str], None],
     ) -> None:
         self._device: Final = device
         self._tally: Final = tally
         self._tell: Final = tell
-
-        def over(made: OpenNode) -> None:
-            tally.closed(made.client)
-            closed(made.client)
-
         self._opens: Final = Opens(
             device,
             started.directory,
             opened=lambda _: tally.opened(),
             closing=lambda made: tally.closing(made.client),
-            closed=over,
+            closed=lambda made: tally.closed(made.client),
         )
         self._listener: Final = Listener(started.go())
         self.nobody_left: Final = os.eventfd(0, os.EFD_CLOEXEC)

@@ -22,6 +22,7 @@ from gpuvm.device.tally import Make, Tally, TallyStatistics
 from gpuvm.errors import CheckFailed, GpuvmError, NotSupported
 from gpuvm.nouveau import Client, Device
 from gpuvm.nouveau.chipset import chip_of
+from gpuvm.nouveau.watcher import Watcher
 
 if TYPE_CHECKING:
     from gpuvm.nouveau.fault import FaultReport
@@ -74,17 +75,13 @@ class RunResult:
         return os.WIFSIGNALED(self.status) and os.WCOREDUMP(self.status)
 
 
-def _nothing(_client: Client) -> None:
-    pass
-
-
 def run(
     argv: Sequence[str],
     options: Options,
     *,
     tell: Callable[[str], None],
     make: Make = Client.drm_ioctl,
-    closed: Callable[[Client], None] = _nothing,
+    watcher: Watcher | None = None,
 ) -> RunResult:
     """Run a program, and serve it and whatever it starts until the last of them has ended.
 
@@ -95,7 +92,7 @@ def run(
         argv: the program and its arguments; the name is looked for as a shell does.
         tell: prints a line for the user.
         make: makes the driver's calls: a recorder, perhaps.
-        closed: is told of each open that is gone.
+        watcher: of the device: the same, perhaps.
 
     Raises:
         NotFound: there is no such program.
@@ -114,9 +111,13 @@ def run(
         with _or_no_program(started), _signals_blocked():
             started.try_rights()
             device = Device(
-                chipset=options.chipset, vram=options.vram, objects=started.directory, name="gpuvm"
+                chipset=options.chipset,
+                vram=options.vram,
+                objects=started.directory,
+                name="gpuvm",
+                watcher=watcher,
             )
-            service = Service(device, started, tally=tally, closed=closed, by_path=not as_root, tell=tell)
+            service = Service(device, started, tally=tally, by_path=not as_root, tell=tell)
             service.start()
         failure = _failure(started)
         status = attendant.attend(started.pid, service.nobody_left)

@@ -16,7 +16,7 @@ from gpuvm.mem.eviction import Claims, Evictor, WorkingSet
 from gpuvm.mem.gem import Backing, GemObject, OwnPages
 from gpuvm.mem.instance_memory import InstanceMemory
 from gpuvm.mem.memory import Memory
-from gpuvm.mem.move import Mover
+from gpuvm.mem.move import Moved, Mover
 from gpuvm.mem.move_statistics import DeviceStatistics
 from gpuvm.mem.names import GemNames
 from gpuvm.mem.object_file import ObjectFile
@@ -48,13 +48,12 @@ class Device:
     taken inside the calls for a few steps. Most calls begin by freeing what was dropped before.
 
     Args:
-        vram: bytes of the GPU's own memory.
-        gart: bytes of system memory within its reach.
-        system: bytes that objects in GART and on the CPU's side may take together; None: any number. Beyond
-            it they are swapped out.
+        vram, gart: bytes of the GPU's own memory, and of system memory within its reach.
+        system: bytes of objects in GART and on the CPU's side before they are swapped out; None: any number.
         policy: who is evicted first, in this device alone. Default: ``Lru``.
         name: for reports and fences.
         objects: descriptor of a directory where the file of the objects has the name ``{name} objects``.
+        moved: is told of moves; see ``Mover``.
 
     Raises:
         InvalidArgument: a size that is not a positive multiple of 4096, a negative quota, or no policy.
@@ -72,6 +71,7 @@ class Device:
         policy: EvictionPolicy | None = None,
         name: str = "gpu",
         objects: int | None = None,
+        moved: Moved | None = None,
     ) -> None:
         check_memory("vram", vram)
         check_memory("gart", gart)
@@ -91,7 +91,7 @@ class Device:
             ResourceManager(Domain.CPU),
         )
         self._residency: Final = Residency(name, managers, policy, system)
-        self._mover: Final = Mover(name, self._memories, self._residency)
+        self._mover: Final = Mover(name, self._memories, self._residency, moved)
         self.dying: Final = DelayedDelete(self._mover.free)
         """Where an object's finalizer leaves what it had."""
         self._evictor: Final = Evictor(self._residency, self._mover, self.dying)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gpuvm.errors import OutOfMemory
-from gpuvm.mem.aperture import Aperture, Extent
+from gpuvm.mem.aperture import Aperture, Domain, Extent
 from gpuvm.mem.memory import Memory
 from gpuvm.mem.residency import Residency
 from gpuvm.mem.resource import Resource
-from gpuvm.sync import lockdep
+from gpuvm.sync import lockdep, task
 from gpuvm.sync.fence import Fence, fence_context_alloc
 from gpuvm.sync.resv import Usage
 
@@ -34,6 +34,11 @@ class AddressSpace(Protocol):
         """Its object was moved out of reach."""
 
 
+Moved = Callable[[int, int, "str | None", "str | None", bool, tuple[int, int]], None]
+"""Is told of a move: the object's offset in its file, its size, from where and to where ("vram", "gart" or
+"cpu"; None: it had no memory before, or is gone), whether to make room, when that began and ended."""
+
+
 class Mover:
     """Moves objects between the memories of a device.
 
@@ -41,12 +46,16 @@ class Mover:
         name: the device's, for its fences.
         memories: by aperture.
         residency: who lies where.
+        moved: is told of moves, with the object's reservation held.
     """
 
-    def __init__(self, name: str, memories: dict[Aperture, Memory], residency: Residency) -> None:
+    def __init__(
+        self, name: str, memories: dict[Aperture, Memory], residency: Residency, moved: Moved | None = None
+    ) -> None:
         self._name: Final = name
         self._memories: Final = memories
         self._residency: Final = residency
+        self._moved: Final = moved
 
     def move(
         self, obj: GemObject, new: Resource | None, *, evict: bool = False, interruptible: bool = False
@@ -73,8 +82,10 @@ class Mover:
 
         Source: ``ttm_bo_handle_move_mem``, ``nouveau_bo_move``.
         """
+        began = task.now()
         obj.resv.reserve_fences(1)
-        known = self._residency.where(obj) is not None or obj.swapped
+        before = self._residency.where(obj)
+        known = before is not None or obj.swapped
         stalled = known and _wait_for_users(obj, interruptible)
         fence = Fence(fence_context_alloc(), 1, driver=self._name, timeline="move")
         self._wire(obj, new)
@@ -92,7 +103,11 @@ class Mover:
                     self._leave_copy(obj, old)
             finally:
                 fence.signal()  # whatever went wrong, nobody is to wait for ever
+        source = _CPU if before is None and obj.swapped else _place(before)
         self._residency.settle(obj, new, evict=evict, stalled=stalled)
+        if self._moved is not None:
+            target = _place(new) or _CPU
+            self._moved(obj.offset, obj.size, source, target, evict, (began, task.now()))
 
     def _wire(self, obj: GemObject, new: Resource | None) -> None:
         """Have the object's pages at the new place; at none of it after a failure."""
@@ -119,8 +134,12 @@ class Mover:
         """
         if backing.is_looked_at:
             return False
-        self._unwire(() if backing.resource is None else backing.resource.extents)
+        resource = backing.resource
+        self._unwire(() if resource is None else resource.extents)
         self._residency.release(backing)
+        if resource is not None and self._moved is not None:
+            now = task.now()
+            self._moved(backing.pages.offset, resource.size, _place(resource), None, False, (now, now))
         return backing.pages.free()
 
     def _leave_copy(self, obj: GemObject, old: Resource) -> None:
@@ -133,6 +152,15 @@ class Mover:
             except OutOfMemory:  # for the copy, which only a stale reader would miss
                 memory.unwire(extent.addr, extent.range)
             start += extent.range
+
+
+_CPU: Final = "cpu"
+_NAMES: Final = {Domain.VRAM: "vram", Domain.GART: "gart", Domain.CPU: _CPU}
+
+
+def _place(resource: Resource | None) -> str | None:
+    """What the memory is called that this is of."""
+    return None if resource is None else _NAMES[resource.domain]
 
 
 def _wait_for_users(obj: GemObject, interruptible: bool) -> bool:

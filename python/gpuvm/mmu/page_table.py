@@ -14,6 +14,7 @@ from gpuvm.errors import CheckFailed, InvalidArgument
 from gpuvm.mem import Aperture, Extent
 from gpuvm.mmu.formats.format import Format, PteFlags
 from gpuvm.mmu.page_table_statistics import PageTableStatistics, Table
+from gpuvm.mmu.table_work import TableWork, table_work
 from gpuvm.mmu.tables import Missing, Supply, TableMemory, TablePool, Tables
 from gpuvm.mmu.translation import (
     RUN,
@@ -342,6 +343,11 @@ class PageTable:
     def table_bytes(self) -> int:
         """Bytes of these tables. As ``table_count``."""
         return self._pool.table_bytes
+
+    def work(self) -> TableWork:
+        """What was done to it until now. O(1). Locking: none, but no call under way."""
+        made = self._pool.made
+        return table_work((*self.core.written(), made, made - self._pool.tables))
 
     def statistics(self) -> PageTableStatistics:
         """Counts, of now. O(tables). Locking: none."""

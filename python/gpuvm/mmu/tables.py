@@ -63,6 +63,8 @@ class TablePool:
         self._used = 0
         self._tables = 0
         self._table_bytes = 0
+        self.made = 0
+        """Tables that were ever allocated."""
 
     @property
     def tables(self) -> int:
@@ -124,6 +126,7 @@ class TablePool:
 
     def _count(self, tables: int, size: int) -> None:
         self._tables += tables
+        self.made += max(tables, 0)
         self._table_bytes += tables * size
 
     def free(self, addr: int, size: int) -> None:

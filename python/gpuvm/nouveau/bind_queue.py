@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -18,6 +18,7 @@ from gpuvm.nouveau.submit import LOCKING, ROOM, find_out_syncs, signal_out_syncs
 from gpuvm.nouveau.sync import Sync
 from gpuvm.nouveau.uapi.requests import VmBindOps
 from gpuvm.nouveau.vm import Uvmm
+from gpuvm.nouveau.watcher import BindWatch
 from gpuvm.sched import Entity, Scheduler
 from gpuvm.sync import task
 from gpuvm.sync.resv import Usage
@@ -51,14 +52,18 @@ class BindQueue:
         vm: the address space.
         syncobjs: what is waited for and signalled.
         history: where calls are noted.
+        watch: is told of them.
 
     Source: ``nouveau_uvmm_bind_job_init``, ``nouveau_job_submit``.
     """
 
-    def __init__(self, vm: Uvmm, syncobjs: SyncObjTable, history: BindHistory) -> None:
+    def __init__(
+        self, vm: Uvmm, syncobjs: SyncObjTable, history: BindHistory, watch: BindWatch | None = None
+    ) -> None:
         self.vm: Final = vm
         self._syncobjs: Final = syncobjs
         self._history: Final = history
+        self._watch: Final = watch
         self._jobs: Final[dict[BindJob, None]] = {}
         """Armed and not cleaned up, in order. Locking: the VM's lock."""
         self._calls = 0
@@ -66,7 +71,7 @@ class BindQueue:
         self._closed = False
         self._cleanup: Final = Cleanup(vm.name, vm.lock, self._clean)
         try:
-            backend = BindBackend(self._cleanup.add)
+            backend = BindBackend(self._cleanup.add, watch)
             self.scheduler: Final = Scheduler(backend, name=f"{vm.name} binds", credit_limit=1)
         except BaseException:
             self._cleanup.end()
@@ -107,25 +112,44 @@ class BindQueue:
         try:
             if run_async or self._jobs:
                 job = BindJob(self._entity, run_async)
-                self._arm(job, ops, waits, signals)
-                job.ran = partial(self._history.ran, self._history.note(now, asked, run_async))
+                self._arm(job, ops, partial(self._history.note, now, asked, run_async), waits, signals)
                 if run_async:
                     job.push()
-            else:
+            elif self._watch is None:
                 # Noted before it runs, since an engine may fault meanwhile.
                 self._history.ran(vm.bind_now(Exec(LOCKING), ops, self._history.note, now, asked, run_async))
+            else:
+                self._bind_watched(self._watch, ops, now, asked, run_async)
             self._calls += 1
         finally:
             vm.lock.unlock()
         if job is not None and not run_async:
             self._finish(job)
 
-    def _arm(self, job: BindJob, ops: BindOps, waits: Sequence[Sync], signals: Sequence[Sync]) -> None:
+    def _bind_watched(
+        self, watch: BindWatch, ops: BindOps, now: int, asked: VmBindOps, run_async: bool
+    ) -> None:
+        before = watch.table_work()
+        number = self.vm.bind_now(Exec(LOCKING), ops, watch.note, now, asked, run_async)
+        self._history.ran(number)
+        watch.worked(number, before)
+
+    def _arm(
+        self,
+        job: BindJob,
+        ops: BindOps,
+        note: Callable[[], int],
+        waits: Sequence[Sync],
+        signals: Sequence[Sync],
+    ) -> None:
         """All that can fail, then the point of no return, then what others see of it."""
         vm = self.vm
+        before = None if self._watch is None else self._watch.table_work()
         with Exec(LOCKING) as exec:
             self._lock_objects(exec, ops)
             bind = job.bind = vm.prepare(ops)
+            if self._watch is not None and before is not None:
+                job.table_work = self._watch.table_work().since(before).of_tables
             try:
                 wait_for_in_syncs(job, self._syncobjs, waits)
                 out_syncs = find_out_syncs(self._syncobjs, signals)
@@ -135,6 +159,10 @@ class BindQueue:
                 raise
             bind.commit()
             self._jobs[job] = None
+            number = note()
+            job.ran = partial(self._history.ran, number)
+            if self._watch is not None:
+                self._watch.queued(job, number)  # before anybody can wait for it
             fence = job.finished
             vm.resv_add_fence(exec, fence, Usage.BOOKKEEP, Usage.BOOKKEEP)
             signal_out_syncs(out_syncs, fence)
@@ -194,7 +222,12 @@ class BindQueue:
 
     def _clean(self, job: BindJob) -> None:
         """What is left of a job that is done, if nobody was faster. Locking: the VM's lock."""
-        job.cleanup_bind()
+        if self._watch is None or job not in self._jobs:
+            job.cleanup_bind()
+        else:
+            before = self._watch.table_work()
+            job.cleanup_bind()
+            self._watch.cleaned_up(job, before)
         self._jobs.pop(job, None)
 
     # -- its end

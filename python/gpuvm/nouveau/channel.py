@@ -11,6 +11,7 @@ from gpuvm.nouveau.engine.fault import EngineFault
 from gpuvm.nouveau.engine.processor import Processor
 from gpuvm.nouveau.exec_job import ExecBackend
 from gpuvm.nouveau.ring import Ring
+from gpuvm.nouveau.watcher import ChannelWatch
 from gpuvm.sched import Entity, Scheduler, SchedulerStatistics
 from gpuvm.sync import task
 
@@ -62,6 +63,7 @@ class Channel:
         timeout: seconds that a job may take; None: for ever.
         faulted: called in the ring's thread with what an engine could not do; takes no lock. It says
             in a line why the channel dies.
+        watch: is told of jobs.
 
     Source: ``struct nouveau_channel``, ``nouveau_sched_create``.
     """
@@ -74,10 +76,12 @@ class Channel:
         *,
         timeout: float | None,
         faulted: Callable[[EngineFault], str],
+        watch: ChannelWatch | None = None,
     ) -> None:
         self.id: Final = id
         self.name: Final = name
         self.processor: Final = processor
+        self.watch: Final = watch
         self.ring: Final = Ring(processor, name, faulted)
         try:
             self.scheduler: Final = Scheduler(

@@ -11,6 +11,7 @@ from gpuvm.errors import CheckFailed, NotFound, OutOfMemory
 from gpuvm.nouveau.channel import PATIENCE, Channel
 from gpuvm.nouveau.engine import EngineFault, Processor
 from gpuvm.nouveau.fault import make_report
+from gpuvm.nouveau.watcher import ChannelWatch
 from gpuvm.nouveau.work import Work
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.mutex import Mutex
@@ -66,17 +67,26 @@ class Channels:
     def _make(self, id: int) -> Channel:
         client, device = self._client, self._client.device
         name = f"{client.name} channel {id}"
+        watcher = device.watcher
+        watch = None if watcher is None else ChannelWatch(watcher, client, id)
         processor = Processor(
-            client.space, device.chip.engines, clock=task.now, semaphores=device.semaphores, name=name
+            client.space,
+            device.chip.engines,
+            clock=task.now,
+            semaphores=device.semaphores,
+            name=name,
+            accessed=None if watch is None else watch.accessed,
         )
 
         def faulted(error: EngineFault) -> str:
             report = make_report(client, id, error)
             device.note_fault(report)
+            if watcher is not None:
+                watcher.faulted(client, report)
             return str(report)
 
         try:
-            channel = Channel(id, name, processor, timeout=device.timeout, faulted=faulted)
+            channel = Channel(id, name, processor, timeout=device.timeout, faulted=faulted, watch=watch)
         except RuntimeError as error:
             raise OutOfMemory(f"CHANNEL_ALLOC: {error}; free channels, or raise `ulimit -u`") from error
         if client.vm is not None:  # otherwise it will execute nothing

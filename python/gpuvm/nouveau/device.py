@@ -20,6 +20,7 @@ from gpuvm.nouveau.chipset import Chip, chip_of
 from gpuvm.nouveau.client import Client
 from gpuvm.nouveau.engine import SemaphoreWaits
 from gpuvm.nouveau.uapi.dialects import CURRENT, Dialect
+from gpuvm.nouveau.watcher import Watcher
 from gpuvm.sched.arguments import require_seconds
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.mutex import Mutex
@@ -62,6 +63,7 @@ class Device:
         timeout: seconds that a job may take on a channel before that is killed; None: for ever.
         name: for reports and fences.
         objects: as ``mem.Device``.
+        watcher: is told what happens.
 
     Attributes:
         mem: its memories and the objects in them.
@@ -82,13 +84,18 @@ class Device:
         timeout: float | None = 10.0,
         name: str = "nouveau",
         objects: int | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.chip: Final[Chip] = chip_of(chipset)
         if timeout is not None:
             require_seconds("Device", timeout)
         self.name: Final = name
         self.timeout: Final = timeout
-        self.mem: Final[Memory] = Memory(vram=vram, gart=gart, policy=policy, name=name, objects=objects)
+        self.watcher: Final = watcher
+        moved = None if watcher is None else watcher.moved
+        self.mem: Final[Memory] = Memory(
+            vram=vram, gart=gart, policy=policy, name=name, objects=objects, moved=moved
+        )
         self.faults: Final[deque[FaultReport]] = deque(maxlen=FAULTS_KEPT)
         self._guard: Final = allocate_lock()
         self._fault_count = 0
@@ -127,11 +134,15 @@ class Device:
             number = next(self._ids)
             client = Client(self, number, name or f"client {number}", dialect, self._gone)
             self._clients[number] = client
+            if self.watcher is not None:
+                self.watcher.opened(client)
             return client
 
     def _gone(self, client: Client) -> None:
         """A client was released."""
         self._clients.pop(client.id, None)
+        if self.watcher is not None:
+            self.watcher.closed(client)
 
     def take_channel(self) -> None:
         """Count a channel that is made.

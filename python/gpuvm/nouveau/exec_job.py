@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gpuvm._core import require_stack
@@ -51,7 +52,13 @@ class ExecBackend(SchedulerBackend[ExecJob]):
         channel = self._channel
         if channel.killed:
             raise NoDevice(f"{channel!r}: {channel.killed_by}; nothing more is executed")
-        return channel.ring.emit(job.pushes) if job.pushes or channel.ring else None
+        watch = channel.watch
+        started = None if watch is None else partial(watch.started, job.finished)
+        if job.pushes or channel.ring:
+            return channel.ring.emit(job.pushes, started)
+        if started is not None:
+            started()
+        return None
 
     def timedout_job(self, job: ExecJob) -> TimeoutStatus:
         """Kill the channel: its ring signals what it has, with ``ENODEV`` (``nouveau_exec_job_timeout``)."""
@@ -109,6 +116,8 @@ def submit_exec(
                     vm.validate(exec)
             job.arm()
             fence = job.finished
+            if channel.watch is not None:
+                channel.watch.queued(fence)
             vm.resv_add_fence(exec, fence, Usage.WRITE, Usage.WRITE)
             signal_out_syncs(out_syncs, fence)
         job.push()

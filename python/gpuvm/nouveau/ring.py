@@ -23,6 +23,7 @@ class _Work(NamedTuple):
 
     fence: Fence
     pushes: Sequence[Push]
+    started: Callable[[], None] | None
 
 
 class Ring:
@@ -65,15 +66,18 @@ class Ring:
         """Why it was killed, the first time; "" while it lives."""
         return self._reasons[0] if self._reasons else ""
 
-    def emit(self, pushes: Sequence[Push]) -> Fence:
+    def emit(self, pushes: Sequence[Push], started: Callable[[], None] | None = None) -> Fence:
         """Have these executed; the fence is signalled when they are. One thread: the scheduler's worker.
+
+        Args:
+            started: called in the ring's thread before the first.
 
         Source: ``nouveau_exec_job_run``, ``nv50_dma_push``.
         """
         fence = self._latest = Fence(
             self._context, next(self._seqnos), driver="nouveau", timeline=f"{self.name} ring"
         )
-        self._work.append(_Work(fence, pushes))
+        self._work.append(_Work(fence, pushes, started))
         self._thread.ring()
         return fence
 
@@ -105,6 +109,8 @@ class Ring:
         with lockdep.fence_signalling(work.fence.context):
             begun = task.now()
             try:
+                if work.started is not None:
+                    work.started()
                 self._execute(work.pushes)
             except Exception as error:  # a bug of ours; and others wait for the fence
                 report(error, f"{self!r}")

@@ -9,6 +9,7 @@ from gpuvm.mem.placement import PAGE
 from gpuvm.nouveau.bind_queue import BindQueue
 from gpuvm.nouveau.uapi.dialects import Dialect
 from gpuvm.nouveau.vm import VA_BITS, Uvmm
+from gpuvm.nouveau.watcher import BindWatch
 
 if TYPE_CHECKING:
     from gpuvm.nouveau.client import Client
@@ -47,7 +48,9 @@ def make_space(client: Client, node: tuple[int, int] | None) -> BindQueue:
         regions=client.dialect.regions,
     )
     try:
-        return BindQueue(vm, client.syncobjs, client.history)
+        watcher = client.device.watcher
+        watch = None if watcher is None else BindWatch(watcher, client)
+        return BindQueue(vm, client.syncobjs, client.history, watch)
     except RuntimeError as error:
         vm.close()
         raise OutOfMemory(f"VM_INIT: {error}; close clients, or raise `ulimit -u`") from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from gpuvm.errors import BadFile, CheckFailed, InvalidArgument, NotFound
 from gpuvm.nouveau import Client, Device
@@ -17,6 +18,12 @@ from gpuvm.sync import lockdep
 from gpuvm.sync.descriptor import carriers
 from gpuvm.sync.mutex import Mutex
 from gpuvm.sync.sw_sync import SwSync
+
+if TYPE_CHECKING:
+    from gpuvm.trace.recording import Recording
+
+Make = Callable[[Client, int, int, Caller], int]
+"""Makes a call."""
 
 NODES: Final = ("/dev/dri/renderD128", "/dev/dri/card0")
 SW_SYNC: Final = "/sys/kernel/debug/sync/sw_sync"
@@ -44,6 +51,7 @@ class Node:
     Locking: any thread. A call blocks who makes it.
 
     Args:
+        recording: has the calls, and what they lead to.
         options: of ``Device``.
 
     Attributes:
@@ -53,8 +61,10 @@ class Node:
         GpuvmError: as ``Device``.
     """
 
-    def __init__(self, **options: Any) -> None:
-        self.device: Final = Device(**options)
+    def __init__(self, recording: Recording | None = None, **options: Any) -> None:
+        recorder = None if recording is None else recording.recorder
+        self._make: Final[Make] = Client.drm_ioctl if recorder is None else recorder.make
+        self.device: Final = Device(watcher=recorder, **options)
         self._clients: Final[dict[int, Client]] = {}
         """By descriptor; one may have several."""
         self._mutex: Final = Mutex("node", lockdep.lock_class("testing.node"))
@@ -122,7 +132,7 @@ class Node:
         client = self._clients.get(fd)
         if client is None:
             return self._file_ioctl(fd, request, arg)
-        result = client.drm_ioctl(request, arg, Caller.own())
+        result = self._make(client, request, arg, Caller.own())
         if result < 0:
             raise OSError(-result, client.last_error)
         return result

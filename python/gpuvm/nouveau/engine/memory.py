@@ -23,10 +23,14 @@ class EngineMemory:
 
     Locking: each holds ``accessing`` from the translation to the last byte. Whoever has changed entries takes
     it once, and then nobody uses the old ones.
+
+    Attributes:
+        engine: which one accesses it, for who watches.
     """
 
     def __init__(self, space: AddressSpace, name: str) -> None:
         self.accessing: Final = Mutex(f"{name} accessing", lockdep.lock_class("engine_accessing"))
+        self.engine = "host"
         self._space: Final = space
         self._start: Final = space.backend.start
         self._end: Final = space.backend.start + space.backend.range
@@ -38,6 +42,13 @@ class EngineMemory:
                 return self._space.read(addr, range)
         except InvalidArgument:
             raise self._outside((addr, range, Access.READ)) from None
+
+    def fetch(self, addr: int, range: int) -> bytes:
+        """As ``read``, of a push buffer."""
+        return self.read(addr, range)
+
+    def acquired(self, addr: int, size: int, began: int) -> None:
+        """A number was read until it was what somebody waited for, or that ended, from a moment on."""
 
     def read_number(self, addr: int, size: int) -> int:
         """The unsigned number in ``size`` bytes."""

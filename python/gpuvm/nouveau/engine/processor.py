@@ -21,6 +21,7 @@ from gpuvm.nouveau.engine.memory import EngineMemory
 from gpuvm.nouveau.engine.report_semaphore import ReportSemaphore
 from gpuvm.nouveau.engine.semaphore import Semaphore
 from gpuvm.nouveau.engine.semaphores import SemaphoreWaits
+from gpuvm.nouveau.engine.watched_memory import Accessed, WatchedMemory
 from gpuvm.sync import task
 from gpuvm.sync.mutex import Mutex
 
@@ -66,6 +67,7 @@ class Processor:
         clock: ns, as timestamps have it (PTIMER).
         semaphores: the device's.
         name: what messages call it.
+        accessed: is told of accesses to memory.
 
     Source: "FIFO_DMA" in NVIDIA's dev_ram, dev_pbdma.
     """
@@ -78,12 +80,15 @@ class Processor:
         clock: Callable[[], int],
         semaphores: SemaphoreWaits,
         name: str,
+        accessed: Accessed | None = None,
     ) -> None:
         self.name: Final = name
         self.classes: Final = classes
         self.counts: Final = MethodCounts()
         self._semaphores: Final = semaphores
-        self._memory: Final = EngineMemory(space, name)
+        self._memory: Final = (
+            EngineMemory(space, name) if accessed is None else WatchedMemory(space, name, accessed)
+        )
         self._pbdma: Final = Pbdma()
         self._pushes = 0
         self._words = 0
@@ -145,6 +150,7 @@ class Processor:
         pbdma, copy, handlers = self._pbdma, self._copy, self._handlers
         launch = copy.unit, LAUNCH_DMA
         unit, method = self._host.unit, 0
+        self._memory.engine = self._host.name
         since, waited = task.now(), self.counts.waited
         try:
             while (event := pbdma.next()) is not None:
@@ -156,6 +162,7 @@ class Processor:
                     raise self._malformed_at(*event[1:])
                 if event[0] != unit:
                     since, waited = self._charge(unit, since, waited)
+                    self._memory.engine = self._engines[event[0]].name
                 unit, method, data = event
                 handlers[unit][method](data)
             copy.flush()
@@ -183,7 +190,7 @@ class Processor:
         if words <= 0:
             return b""
         try:
-            push = self._memory.read(va & ~3, words << 2)
+            push = self._memory.fetch(va & ~3, words << 2)
         except PageFault as error:
             raise EngineFault.of_access("host", self.classes.host, 0, error) from error
         self._words += words

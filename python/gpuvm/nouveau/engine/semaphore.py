@@ -97,14 +97,17 @@ class Semaphore:
             self._acquiring = addr, payload, value
             return reached(value)
 
+        start = task.now()
         if not reached(self._memory.read_number(addr, size)):
             self._counts.waits += 1
-            start = task.now()
             try:
                 self._waits.wait_until(look, self._stopped)
             finally:
                 self._acquiring = None
                 self._counts.waited += task.now() - start
+                self._memory.acquired(addr, size, start)
+        else:
+            self._memory.acquired(addr, size, start)
         self._counts.acquires += 1
 
     def _released(self) -> None:
