@@ -17,11 +17,10 @@ from gpuvm.cli.options import (
     add_verb,
     coloured,
 )
-from gpuvm.cli.progress import Progress
+from gpuvm.cli.streams import open_stream
 from gpuvm.report.explanation import Explanation
 from gpuvm.trace.requests import parse_explained
 from gpuvm.trace.snapshot import take_snapshot
-from gpuvm.trace.source import Source, upto, watched
 
 _DESCRIPTION = """\
 Explain what a request would do to an address space, as it is after a line of a trace or of a request
@@ -33,10 +32,15 @@ requests:
   unmap ADDR RANGE
   prefetch ADDR RANGE"""
 
+_EXAMPLE = """\
+gpuvm explain "unmap 0x3fffa40000 0x80000" --on app.jsonl --until 60  # a hole into what was mapped then"""
+
 
 def add_parser(verbs: Verbs) -> None:
     """``gpuvm explain REQUEST --on FILE [--until LINE] [--client N] [--merge POLICY] [--json]``."""
-    parser = add_verb(verbs, "explain", "say what one request would do, and why", _DESCRIPTION)
+    parser = add_verb(
+        verbs, "explain", "say what one request would do, and why", _DESCRIPTION, example=_EXAMPLE
+    )
     parser.add_argument("request", metavar="REQUEST", help='such as "map 0x1000 0x4000 bo=2 off=0"')
     parser.add_argument("--on", required=True, metavar="FILE", help="a trace or a request file; - is stdin")
     add_client(parser, "whose space (default: the one with the most requests)")
@@ -49,10 +53,8 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the explanation; exit code 1 when the manager refuses the request."""
     request = parse_explained(arguments.request)
-    with Source(arguments.on) as source, Progress(f"replay {source.name}", source.size) as progress:
-        lines = upto(source.name, watched(source, progress.update), arguments.until)
-        merge = MERGE_NAMES[arguments.merge]
-        space = take_snapshot(source.name, lines, client=arguments.client, merge=merge)
+    with open_stream(arguments.on, "replay", arguments.until) as stream:
+        space = take_snapshot(stream, client=arguments.client, merge=MERGE_NAMES[arguments.merge])
     explanation = Explanation(space, *request)
     if arguments.json:
         print(json.dumps(explanation.document(), separators=(",", ":")))

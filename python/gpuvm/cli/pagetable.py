@@ -8,8 +8,8 @@ import sys
 from functools import partial
 
 from gpuvm.cli.options import EXIT_OK, Verbs, add_client, add_until, add_verb, address, coloured, note
-from gpuvm.cli.progress import Progress, each_record
-from gpuvm.trace.source import Source, upto, watched
+from gpuvm.cli.progress import each_record
+from gpuvm.cli.streams import open_stream
 
 _FORMATS = ("tu102", "gp100", "gh100", "x86_64")
 
@@ -25,10 +25,16 @@ Without: all tables as a tree, entries that continue each other on one line; and
 A trace with several clients shows the one with the most requests unless --client says. In a request file
 the units are bytes; its objects get the memory that is mapped of them."""
 
+_EXAMPLE = """\
+gpuvm pagetable app.jsonl --until 60  # all tables after line 60
+gpuvm pagetable app.jsonl --until 60 --addr 0x3fffa40000  # how the MMU finds one address"""
+
 
 def add_parser(verbs: Verbs) -> None:
     """``gpuvm pagetable FILE [--until LINE] [--addr A] [--client N] [--format NAME] [--json]``."""
-    parser = add_verb(verbs, "pagetable", "show page tables, or the walk of one address", _DESCRIPTION)
+    parser = add_verb(
+        verbs, "pagetable", "show page tables, or the walk of one address", _DESCRIPTION, example=_EXAMPLE
+    )
     parser.add_argument("file", metavar="FILE", help="a trace or a request file; - is stdin")
     add_until(parser)
     parser.add_argument("--addr", type=address, metavar="A", help="walk this address, decimal or 0x")
@@ -53,10 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     from gpuvm.trace.memory_snapshot import memory_snapshot
 
     format = FORMATS[arguments.format]
-    with Source(arguments.file) as source, Progress(f"replay {source.name}", source.size) as progress:
-        lines = upto(source.name, watched(source, progress.update), arguments.until)
-        watch = partial(each_record, f"page tables of {source.name}")
-        with memory_snapshot(source.name, lines, format, client=arguments.client, watch=watch) as space:
+    with open_stream(arguments.file, "replay", arguments.until) as stream:
+        watch = partial(each_record, f"page tables of {stream.name}")
+        with memory_snapshot(stream, format, client=arguments.client, watch=watch) as space:
             others = [str(client) for client in space.clients if client != space.client]
             shown = Tree(space) if arguments.addr is None else Walk(space, arguments.addr)
             document = shown.document() if arguments.json else {}

@@ -16,10 +16,11 @@ _SECONDS_BETWEEN = 0.05
 class Progress:
     """Shows how far a file is read on stderr, and wipes the line when it is done."""
 
-    def __init__(self, label: str, size: int | None) -> None:
-        """Args: ``label`` in front of the bar; ``size`` in bytes, None draws line counts only."""
+    def __init__(self, label: str, size: int | None, unit: str = "lines") -> None:
+        """Args: ``label`` in front of the bar; ``size`` of all, in bytes; None: only ``unit``s are told."""
         self._label = label
         self._size = size
+        self._unit = unit
         self._on = sys.stderr.isatty()
         self._next = 0.0
 
@@ -33,7 +34,7 @@ class Progress:
             part = min(done / self._size, 1.0)
             full = round(part * _WIDTH)
             bar = f" [{'=' * full}{' ' * (_WIDTH - full)}] {part:4.0%}"
-        print(f"\r{self._label}{bar} {lines:,} lines", end="", file=sys.stderr, flush=True)
+        print(f"\r{self._label}{bar} {lines:,} {self._unit}", end="", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
         return self

@@ -10,11 +10,9 @@ import sys
 
 from gpuvm.cli.destination import check_destination, write_text
 from gpuvm.cli.options import EXIT_OK, Verbs, add_client, add_until, add_verb, note
-from gpuvm.cli.progress import Progress
+from gpuvm.cli.streams import open_stream
 from gpuvm.report.gpuvas import space_document
-from gpuvm.report.picture import picture
 from gpuvm.trace.snapshot import Snapshot, object_number, take_snapshot
-from gpuvm.trace.source import Source, upto, watched
 from gpuvm.va import GpuvaManager
 from gpuvm.va.gpuvas import gpuvas_lines
 
@@ -26,10 +24,16 @@ node marked; where there are more mappings than pixels they are drawn together a
 Standard output gets the table that kernels print as debugfs "gpuvas", column for column; an object is
 its handle. A trace with several clients shows the one with the most requests unless --client says."""
 
+_EXAMPLE = """\
+gpuvm show app.jsonl -o app.svg  # the space at the end
+gpuvm show app.jsonl --until 60 -f -o app.svg  # after line 60"""
+
 
 def add_parser(verbs: Verbs) -> None:
     """``gpuvm show FILE [--until LINE] [--client N] [-o OUT.svg] [-f] [--json]``."""
-    parser = add_verb(verbs, "show", "draw an address space, print its gpuvas table", _DESCRIPTION)
+    parser = add_verb(
+        verbs, "show", "draw an address space, print its gpuvas table", _DESCRIPTION, example=_EXAMPLE
+    )
     parser.add_argument("file", metavar="FILE", help="a trace or a request file; - is stdin")
     add_client(parser, "whose space")
     add_until(parser)
@@ -41,11 +45,12 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay up to the line, write the picture, print the table."""
+    from gpuvm.report.picture import picture
+
     output = arguments.output or _default_output(arguments.file)
     check_destination(output, force=arguments.force)
-    with Source(arguments.file) as source, Progress(f"replay {source.name}", source.size) as progress:
-        lines = upto(source.name, watched(source, progress.update), arguments.until)
-        space = take_snapshot(source.name, lines, client=arguments.client)
+    with open_stream(arguments.file, "replay", arguments.until) as stream:
+        space = take_snapshot(stream, client=arguments.client)
     word = "bo" if space.client is None else "handle"
     title = f"{os.path.basename(space.name)}{space.title.removeprefix(space.name)}"
     svg = picture(space.vm, title, object_number, object_word=word)
@@ -77,7 +82,7 @@ def _tell(arguments: argparse.Namespace, space: Snapshot, output: str) -> None:
 
 def _default_output(path: str) -> str:
     stem = os.path.basename(path) if path != "-" else "stdin"
-    for ending in (".gz", ".jsonl", ".txt"):
+    for ending in (".gz", ".jsonl", ".txt", ".gpuvm"):
         stem = stem.removesuffix(ending)
     return f"gpuvm-show-{stem}.svg"
 

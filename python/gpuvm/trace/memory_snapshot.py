@@ -14,12 +14,12 @@ from gpuvm.mmu.page_table import PageTable
 from gpuvm.nouveau.bind import BindOp, OpCode
 from gpuvm.nouveau.vm import Uvmm
 from gpuvm.trace.errors import TraceError
-from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.memory_replay import ROOMY, MemoryReplay
 from gpuvm.trace.recorded import Record
 from gpuvm.trace.requests import read_requests
 from gpuvm.trace.session import Session
-from gpuvm.trace.snapshot import Lines, look_ahead, object_number
+from gpuvm.trace.snapshot import object_number
+from gpuvm.trace.stream import Stream
 from gpuvm.va import GpuvaManager
 
 
@@ -57,14 +57,13 @@ class MemorySnapshot:
 
 @contextmanager
 def memory_snapshot(
-    name: str,
-    lines: Lines,
+    stream: Stream,
     format: Format,
     *,
     client: int | None = None,
     watch: Callable[[Sequence[Record]], Iterable[Record]] = iter,
 ) -> Iterator[MemorySnapshot]:
-    """Replay ``lines`` of file ``name`` into real memory, and keep one space for the time of the block.
+    """Replay all of a stream into real memory, and keep one space for the time of the block.
 
     Of a trace the binds are made again one by one. The space that a request file describes, whose units are
     bytes here, is bound in one go; its objects get as much memory as is mapped of them.
@@ -78,8 +77,9 @@ def memory_snapshot(
         TraceError: a broken file, no such client, no space at all, one that page tables cannot hold.
         ReplayError: what a trace says was accepted is refused.
     """
-    is_trace, lines = look_ahead(name, lines)
-    if not is_trace:
+    name = stream.name
+    told, lines = stream.split()
+    if told is None:
         if client is not None:
             raise TraceError(name, "a request file has no clients")
         session = Session(name)
@@ -88,7 +88,7 @@ def memory_snapshot(
         with _of_session(name, session, format) as snapshot:
             yield snapshot
         return
-    records = list(read_records(name, lines))
+    records = list(told)
     replay = MemoryReplay(name, records, format, client=client, any_kind=True)
     yield _of_trace(name, replay.run(watch(records)), client)
     replay.clear()

@@ -7,15 +7,18 @@ that failed when they were recorded changed nothing then and are skipped and cou
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gpuvm.errors import GpuvmError
 from gpuvm.trace.errors import ReplayError, TraceError
 from gpuvm.trace.recorded import (
     OP_MAP,
+    OP_SPARSE,
+    OP_UNMAP,
     BindOp,
     GemClose,
     GemImport,
@@ -28,8 +31,14 @@ from gpuvm.trace.recorded import (
 )
 from gpuvm.va import GpuvaManager, Merge, Regions
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 # nouveau gives user space the lower 47 bits.
 SPACE_RANGE = 1 << 47
+
+_REQUEST = struct.Struct("<IIIIQQQ").pack
+_FLAGS = {OP_MAP: OP_SPARSE | 0xFF, OP_UNMAP: OP_SPARSE}
 
 # Values of the ``op`` field of gpuvm.BIND_OP.
 _OP_KINDS = ("map", "remap", "unmap", "prefetch")
@@ -109,11 +118,7 @@ class Replay:
         """Args: ``name`` of the trace for messages; ``client``: replay this one alone; ``merge``: policy."""
         import numpy as np
 
-        from gpuvm.va.arrays import VM_BIND_OP
-
-        self._array = np.array
         self._bincount = np.bincount
-        self._dtype = VM_BIND_OP
         self._name = name
         self._only = client
         self._merge = merge
@@ -179,7 +184,7 @@ class Replay:
         ops = record.ops
         if not ops:  # a pure sync job
             return
-        requests = self._array(list(ops), dtype=self._dtype)
+        requests = requests_of(ops)
         begin = perf_counter_ns()
         try:
             emitted = client.vm.bind(requests, client.objects)
@@ -198,6 +203,16 @@ class Replay:
 
     def _refusal(self, line: int, message: str, op: int | None = None) -> ReplayError:
         return ReplayError(self._name, message, line=line, op=op)
+
+
+def requests_of(ops: Iterable[BindOp]) -> npt.NDArray[Any]:
+    """The ops as an array of ``VM_BIND_OP``, without the flags that nouveau overlooks."""
+    import numpy as np
+
+    from gpuvm.va.arrays import VM_BIND_OP
+
+    packed = [_REQUEST(op[0], op[1] & _FLAGS[op[0]], *op[2:]) for op in ops]
+    return np.frombuffer(b"".join(packed), dtype=VM_BIND_OP)
 
 
 def describe_op(op: BindOp) -> str:

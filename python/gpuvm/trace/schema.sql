@@ -19,6 +19,7 @@ CREATE TABLE device (
 
 CREATE TABLE clients (         -- an open of the device
     id INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL,   -- as recorded; it is not the id if an earlier open had the same number
     name TEXT,
     pid INTEGER,               -- who opened it
     program TEXT,              -- that process's name then
@@ -40,24 +41,23 @@ CREATE TABLE calls (
 );
 
 CREATE TABLE objects (         -- memory: a GEM object
-    id INTEGER PRIMARY KEY,
-    size INTEGER,
+    id INTEGER PRIMARY KEY,    -- the call that made it, or was the first to import it
+    size INTEGER,              -- NULL: it was made elsewhere
     domain INTEGER,            -- where it may be: 2 VRAM, 4 GART
     align INTEGER,
     tile_mode INTEGER,
     tile_flags INTEGER,
-    born INTEGER NOT NULL,     -- the call that made it, or was the first to import it
-    died INTEGER               -- the call with which its last handle and mapping went
+    died INTEGER,              -- the call with which its last handle and mapping went
+    born INTEGER GENERATED ALWAYS AS (id) VIRTUAL
 );
 
 CREATE TABLE handles (         -- a client's number for an object, as long as it had it
+    born INTEGER PRIMARY KEY,  -- the call that gave it
     client INTEGER NOT NULL,
     handle INTEGER NOT NULL,
     object INTEGER NOT NULL,
-    born INTEGER NOT NULL,     -- the call that gave it
-    died INTEGER,              -- the GEM_CLOSE, or the client's close
-    PRIMARY KEY (client, handle, born)
-) WITHOUT ROWID;
+    died INTEGER               -- the GEM_CLOSE, or the client's close
+);
 
 CREATE TABLE bind_ops (        -- what VM_BINDs asked for, refused ones too
     call INTEGER NOT NULL,
@@ -77,7 +77,7 @@ CREATE TABLE mappings (        -- a part of an address space that showed a part 
     client INTEGER NOT NULL,
     addr INTEGER NOT NULL,
     range INTEGER NOT NULL,
-    object INTEGER NOT NULL,
+    object INTEGER,            -- NULL: none, as handle 0 says
     bo_offset INTEGER NOT NULL,
     pte_kind INTEGER NOT NULL,
     born INTEGER NOT NULL,     -- the call that made it, by mapping, or by cutting another one
@@ -98,6 +98,7 @@ CREATE TABLE ops (             -- what the manager emitted for them
     i INTEGER NOT NULL,        -- from 0 on, in order
     asked INTEGER NOT NULL,    -- for which of the call's bind_ops
     code INTEGER NOT NULL,     -- 0 map, 1 unmap, 2 remap
+    keep INTEGER NOT NULL,     -- 1: page-table entries may stay, for the same call maps the same there again
     mapping INTEGER NOT NULL,  -- of a map: the new one; else the one that goes
     prev INTEGER,              -- of a remap: the mapping that is left before the hole
     next INTEGER,              -- and the one behind it
@@ -115,9 +116,9 @@ CREATE TABLE pushes (          -- the push buffers of EXECs
 ) WITHOUT ROWID;
 
 CREATE TABLE syncobjs (
-    id INTEGER PRIMARY KEY,
-    born INTEGER NOT NULL,     -- the call that made it, or was the first to import it
-    died INTEGER               -- the call with which its last handle went
+    id INTEGER PRIMARY KEY,    -- the call that made it, or was the first to import it
+    died INTEGER,              -- the call with which its last handle went
+    born INTEGER GENERATED ALWAYS AS (id) VIRTUAL
 );
 
 CREATE TABLE syncs (           -- which sync objects a call was about
@@ -126,7 +127,7 @@ CREATE TABLE syncs (           -- which sync objects a call was about
     role INTEGER NOT NULL,     -- 0 its job waits, 1 its job signals; of other calls 2: the one it is about, 3: the source of a transfer
     handle INTEGER NOT NULL,
     syncobj INTEGER,           -- NULL: there was none with this handle
-    timeline INTEGER NOT NULL, -- 1: a point of a timeline
+    timeline INTEGER NOT NULL, -- 1: a point of a timeline; more than that: refused
     point INTEGER NOT NULL,    -- 0: the binary one
     PRIMARY KEY (call, i)
 ) WITHOUT ROWID;
@@ -136,35 +137,52 @@ CREATE TABLE jobs (            -- one for each accepted EXEC and asynchronous VM
     client INTEGER NOT NULL,
     channel INTEGER NOT NULL,  -- 0: the client's queue of binds
     queued INTEGER,            -- time
-    started INTEGER,           -- time: the engine, or the page table, was touched for it
-    done INTEGER,              -- time
-    error INTEGER              -- errno with which its fence was signalled
+    waited INTEGER,            -- until the engine, or the page table, was touched for it
+    took INTEGER,              -- from when it was queued until its fence was signalled
+    error INTEGER,             -- errno with which that was, or 0
+    context INTEGER,           -- its fence: of which timeline,
+    seqno INTEGER,             -- and which of that
+    started INTEGER GENERATED ALWAYS AS (queued + waited) VIRTUAL,
+    done INTEGER GENERATED ALWAYS AS (queued + took) VIRTUAL
 );
 
-CREATE TABLE fences (          -- that jobs, and moves of objects, were given
+CREATE TABLE contexts (        -- timelines of fences
+    id INTEGER PRIMARY KEY,
+    timeline TEXT NOT NULL     -- its name
+);
+
+CREATE TABLE other_fences (    -- of what is no job in `jobs`: binds that are waited for, moves of objects
     context INTEGER NOT NULL,
     seqno INTEGER NOT NULL,
-    timeline TEXT NOT NULL,    -- its name
-    call INTEGER,              -- whose job
+    call INTEGER,              -- for which it was
     made INTEGER NOT NULL,     -- time
-    signalled INTEGER,         -- time
-    error INTEGER,
+    took INTEGER,              -- until it was signalled
+    error INTEGER,             -- errno, or 0
+    signalled INTEGER GENERATED ALWAYS AS (made + took) VIRTUAL,
     PRIMARY KEY (context, seqno)
 ) WITHOUT ROWID;
 
+CREATE VIEW fences AS          -- all of them
+    SELECT context, seqno, timeline, call, queued AS made, done AS signalled, error
+    FROM jobs JOIN contexts ON contexts.id = context
+    UNION ALL
+    SELECT context, seqno, timeline, call, made, signalled, error
+    FROM other_fences JOIN contexts ON contexts.id = context;
+
 CREATE TABLE accesses (        -- of engines to memory
-    id INTEGER PRIMARY KEY,
+    call INTEGER NOT NULL,     -- the EXEC whose push did it; 0: not known
+    id INTEGER NOT NULL,       -- from 1 on, over all calls
     t INTEGER NOT NULL,
     took INTEGER,
     client INTEGER NOT NULL,
     channel INTEGER NOT NULL,
-    call INTEGER,              -- the EXEC whose push did it
     engine TEXT NOT NULL,      -- 'host', 'copy', 'compute', ...
     code INTEGER NOT NULL,     -- 0 read, 1 write, 2 fetch of a push buffer, 3 atomic
     addr INTEGER NOT NULL,
     range INTEGER NOT NULL,    -- of a surface: from its first byte to its last
-    access TEXT GENERATED ALWAYS AS (CASE code WHEN 0 THEN 'read' WHEN 1 THEN 'write' WHEN 2 THEN 'fetch' ELSE 'atomic' END) VIRTUAL
-);
+    access TEXT GENERATED ALWAYS AS (CASE code WHEN 0 THEN 'read' WHEN 1 THEN 'write' WHEN 2 THEN 'fetch' ELSE 'atomic' END) VIRTUAL,
+    PRIMARY KEY (call, id)
+) WITHOUT ROWID;
 
 CREATE TABLE moves (           -- of objects between memories
     id INTEGER PRIMARY KEY,
@@ -201,7 +219,24 @@ CREATE TABLE faults (
     report TEXT NOT NULL       -- all of the report, as JSON
 );
 
-CREATE INDEX mappings_by_addr ON mappings (addr);
-CREATE INDEX mappings_by_object ON mappings (object);
-CREATE INDEX accesses_by_call ON accesses (call);
-CREATE INDEX syncs_by_syncobj ON syncs (syncobj);
+CREATE TABLE call_totals (     -- the calls counted, so that nobody has to
+    client INTEGER NOT NULL,
+    nr INTEGER NOT NULL,
+    ret INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    took INTEGER NOT NULL,     -- 0 if nobody knows
+    first INTEGER NOT NULL,    -- call
+    call TEXT GENERATED ALWAYS AS (CASE nr /*calls*/ END) VIRTUAL,
+    PRIMARY KEY (client, nr, ret)
+) WITHOUT ROWID;
+
+CREATE TABLE totals (          -- what else there is of things, if there is any
+    what TEXT PRIMARY KEY,     -- 'bind_ops' of accepted calls; 'map', 'unmap', 'remap'; 'mappings' and 'mapped_bytes':
+    value INTEGER NOT NULL,    -- the most at a time; 'waited' and 'ran': the longest of jobs; 'failed_jobs';
+    call INTEGER               -- 'ended_jobs'; 'entries_written', 'entries_cleared', 'tables_made', 'tables_freed'
+) WITHOUT ROWID;               -- call: of the most and the longest, the first that had it
+
+CREATE TABLE doubts (          -- accepted calls of which the tables do not show what they did
+    call INTEGER PRIMARY KEY,
+    why TEXT NOT NULL
+);

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 
 from gpuvm.trace.errors import TraceError
-from gpuvm.trace.jsonl import load_json, read_records
+from gpuvm.trace.recorded import Record
 from gpuvm.trace.replay import GemHandle, Replay, with_space
 from gpuvm.trace.requests import read_requests
 from gpuvm.trace.session import Bo, Session
+from gpuvm.trace.stream import Stream
 from gpuvm.va import GpuvaManager, Merge, Plan
-
-Lines = Iterable[tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -76,10 +74,8 @@ def object_number(obj: object) -> int:
     return obj.number if isinstance(obj, GemHandle | Bo) else 0
 
 
-def take_snapshot(
-    name: str, lines: Lines, *, client: int | None = None, merge: Merge = Merge.NEVER
-) -> Snapshot:
-    """Replay ``lines`` of file ``name`` and keep one space.
+def take_snapshot(stream: Stream, *, client: int | None = None, merge: Merge = Merge.NEVER) -> Snapshot:
+    """Replay all of a stream and keep one space.
 
     Args:
         client: of a trace; by default the one with the most requests.
@@ -89,9 +85,10 @@ def take_snapshot(
         TraceError: a broken file, no such client, no space at all.
         ReplayError: the manager refuses what a trace says was accepted.
     """
-    is_trace, lines = look_ahead(name, lines)
-    if is_trace:
-        return _of_trace(name, lines, client, merge)
+    name = stream.name
+    records, lines = stream.split()
+    if records is not None:
+        return _of_trace(name, records, client, merge)
     if client is not None:
         raise TraceError(name, "a request file has no clients")
     session = Session(name, merge=merge)
@@ -101,9 +98,9 @@ def take_snapshot(
     return Snapshot(vm, name, session.line, None, (), session.bos)
 
 
-def _of_trace(name: str, lines: Lines, client: int | None, merge: Merge) -> Snapshot:
+def _of_trace(name: str, records: Iterable[Record], client: int | None, merge: Merge) -> Snapshot:
     # All clients are replayed, so that the default can be chosen and an error in any is seen.
-    replay = Replay(name, client=client, merge=merge).run(read_records(name, lines))
+    replay = Replay(name, client=client, merge=merge).run(records)
     found = with_space(replay.clients, name, client)
     if not found:
         raise TraceError(name, "no client did a successful vm_init up to here")
@@ -112,19 +109,3 @@ def _of_trace(name: str, lines: Lines, client: int | None, merge: Merge) -> Snap
     assert vm is not None
     objects = {**chosen.last_objects, **chosen.objects}
     return Snapshot(vm, name, replay.line, chosen.number, tuple(found), objects)
-
-
-def look_ahead(name: str, lines: Lines) -> tuple[bool, Iterator[tuple[int, str]]]:
-    """Whether it is a trace, and all the lines."""
-    rest = iter(lines)
-    seen = []
-    for number, text in rest:
-        seen.append((number, text))
-        if text and not text.isspace():
-            break
-    first = seen[-1][1].lstrip() if seen else ""
-    is_trace = first.startswith(("{", "["))
-    if is_trace:
-        value = load_json(name, seen[-1][0], first)
-        is_trace = type(value) is not dict or "in" not in value
-    return is_trace, chain(seen, rest)

@@ -13,8 +13,10 @@ from typing import BinaryIO, cast
 from gpuvm.trace.errors import TraceError
 
 GZIP_MAGIC = b"\x1f\x8b"
+SQLITE_MAGIC = b"SQLite format 3\0"
 # A vm_bind of half a million ops still fits; a file without line ends must not fill the memory.
 LONGEST_LINE = 64 * 1024 * 1024
+_NO_TEXT = "an SQLite trace, where a text file was expected"
 
 
 def display_name(path: str) -> str:
@@ -46,6 +48,7 @@ class Source:
         except OSError as error:
             self.close()
             raise TraceError(self.name, f"cannot read: {error.strerror}") from None
+        self._packed = packed
         self._lines = cast(BinaryIO, gzip.GzipFile(fileobj=self._raw)) if packed else self._raw
 
     def _open(self, path: str) -> BinaryIO:
@@ -86,6 +89,9 @@ class Source:
             if not raw:
                 return
             number += 1
+            if number == 1 and raw.startswith(SQLITE_MAGIC):
+                what = "an SQLite trace in a gzip file: gunzip it first" if self._packed else _NO_TEXT
+                raise TraceError(self.name, what)
             if len(raw) > LONGEST_LINE:
                 message = "the line is longer than 64 MiB"
                 raise TraceError(self.name, message, line=number, column=LONGEST_LINE)
