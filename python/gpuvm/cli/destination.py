@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from contextlib import suppress
-from typing import TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 from gpuvm.cli.options import OutputError
 from gpuvm.trace.source import display_name
@@ -28,41 +29,35 @@ def check_destination(path: str, *, force: bool) -> None:
         raise OutputError(f"{display_name(path)}: exists already; --force overwrites it, -o names another")
 
 
-def open_new(path: str, *, force: bool) -> TextIO:
-    """A file for what comes bit by bit, so that something is there if the end never comes.
-
-    Raises:
-        OutputError: as `check_destination`; no permission.
-    """
-    check_destination(path, force=force)
-    exclusive = not (force or os.path.exists(path))  # what exists and may be written is no regular file
-    try:
-        return open(path, "x" if exclusive else "w", encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise _cannot_write(path, error) from None
-
-
-def remove_empty(path: str) -> None:
-    """Take away what `open_new` made, if nothing came."""
-    with suppress(OSError):
-        if os.path.isfile(path) and not os.path.getsize(path):
-            os.unlink(path)
-
-
 def write_text(path: str, text: str, *, force: bool) -> None:
     """Write a file. An existing one is replaced in one step, so that it is never left half written.
 
     Raises:
         OutputError: as `check_destination`; no room, no permission.
     """
+    with writing(path, force=force) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def writing(path: str, *, force: bool) -> Iterator[BinaryIO]:
+    """A file to write, which is there under its name when all is written, and not at all after an error.
+
+    What exists and is no regular file, such as a pipe, is written as it comes.
+
+    Raises:
+        OutputError: as `write_text`.
+    """
     check_destination(path, force=force)
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            with open(path, "w", encoding="utf-8") as device:
-                device.write(text)
-            return
-        _replace(path, text)
-    except (OSError, ValueError) as error:
+        target = os.path.realpath(path)
+    except ValueError as error:
+        raise _cannot_write(path, error) from None
+    in_place = os.path.exists(target) and not os.path.isfile(target)
+    try:
+        with open(target, "wb") if in_place else _replacing(target) as file:
+            yield file
+    except OSError as error:
         raise _cannot_write(path, error) from None
 
 
@@ -71,16 +66,16 @@ def _cannot_write(path: str, error: OSError | ValueError) -> OutputError:
     return OutputError(f"cannot write {display_name(path)}: {reason}")
 
 
-def _replace(path: str, text: str) -> None:
-    folder = os.path.dirname(os.path.realpath(path))
-    handle, temporary = tempfile.mkstemp(prefix=".gpuvm-", dir=folder)
+@contextmanager
+def _replacing(path: str) -> Iterator[BinaryIO]:
+    handle, temporary = tempfile.mkstemp(prefix=".gpuvm-", dir=os.path.dirname(path))
     try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(handle, "wb") as file:
+            yield file
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, os.path.realpath(path))
+        os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import signal
@@ -11,13 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from gpuvm.cli.destination import open_new, remove_empty
+from gpuvm.cli.destination import check_destination
 from gpuvm.cli.options import OutputError, Verbs, add_verb, memory_size, note
 from gpuvm.errors import GpuvmError, Interrupted, NotFound, PermissionDenied
+from gpuvm.trace.errors import TraceError
 from gpuvm.trace.source import display_name
 
 if TYPE_CHECKING:
     from gpuvm.device.supervisor import Options, RunResult
+    from gpuvm.report.run import TraceMade
 
 _DESCRIPTION = """\
 Run a program, unmodified, on a virtual NVIDIA GPU with Linux's nouveau driver.
@@ -41,10 +44,16 @@ EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 """As `env` and `timeout` have them."""
 
+_EXAMPLE = """\
+gpuvm run -- ./app  # what did it do to the GPU?
+gpuvm run --vram 256M -- ./app --frames 10  # the same on a small one"""
+
 
 def add_parser(verbs: Verbs) -> None:
     """``gpuvm run [OPTIONS] -- PROGRAM ARG...``."""
-    parser = add_verb(verbs, "run", "run a program on the virtual device", _DESCRIPTION, EXIT_CODES)
+    parser = add_verb(
+        verbs, "run", "run a program on the virtual device", _DESCRIPTION, EXIT_CODES, example=_EXAMPLE
+    )
     add_device(parser)
     parser.add_argument("-o", "--output", metavar="TRACE", help="record the driver's calls in this new file")
     parser.add_argument("-f", "--force", action="store_true", help="overwrite an existing TRACE")
@@ -120,30 +129,45 @@ def run(arguments: argparse.Namespace) -> int:
     from gpuvm.report.run import run_report
 
     if arguments.output is None:
-        return finish(carry_out(words, device), lambda result: run_report(result, None))
+        return finish(carry_out(words, device), run_report)
+    return record(words, device, arguments.output, force=arguments.force)
+
+
+def record(words: Sequence[str], device: Options, path: str, *, force: bool) -> int:
+    """Run the program and record what it does; the exit code is the program's."""
+    from gpuvm.report.run import run_report
+
+    ended, made = recorded(words, device, path, force=force)
+    return finish(ended, lambda result: run_report(result, made))
+
+
+def recorded(
+    words: Sequence[str], device: Options, path: str, *, force: bool
+) -> tuple[RunResult | int, TraceMade | None]:
+    """Run the program and record it: how it ended, and what was recorded if there was a program."""
+    from gpuvm.report.run import TraceMade
+    from gpuvm.trace.recording import Recording
+
     try:
-        ended = _recorded(words, device, arguments)
-    except OutputError as error:
+        check_destination(path, force=force)
+        recording = Recording(path, force=force)
+    except TraceError as error:
+        tell(f"cannot write {error.path}: {error.message}")
+        return EXIT_SETUP, None
+    except (GpuvmError, OSError, OutputError) as error:
         tell(str(error))
-        return EXIT_SETUP
-    return finish(ended, lambda result: run_report(result, arguments.output))
-
-
-def _recorded(words: Sequence[str], device: Options, arguments: argparse.Namespace) -> RunResult | int:
-    from gpuvm.trace.recorder import Recorder
-
-    recorder = Recorder(open_new(arguments.output, force=arguments.force))
-    ended = carry_out(
-        words,
-        device,
-        make=recorder.make,
-        closed=lambda client: recorder.close_client(client.id),
-    )
-    recorder.close()
-    if recorder.failed is not None:
-        tell(f"cannot write {display_name(arguments.output)}: {recorder.failed}; it is not complete")
-    remove_empty(arguments.output)  # there was no program, or it made no call
-    return ended
+        return EXIT_SETUP, None
+    with recording:
+        recorder = recording.recorder
+        recorder.about("program", json.dumps(words))
+        ended = carry_out(words, device, make=recorder.make, watcher=recorder)
+        if not isinstance(ended, int):
+            recorder.about("status", ended.returncode)
+    if recording.failed is not None:
+        tell(f"cannot write {display_name(path)}: {recording.failed}; it is not complete")
+    elif not (recording.calls or recording.closes):  # there was no program, or it made no call
+        recording.remove()
+    return ended, TraceMade(path, recording.calls, recording.closes)
 
 
 def carry_out(words: Sequence[str], device: Options, **observers: Any) -> RunResult | int:

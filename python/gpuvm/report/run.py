@@ -7,12 +7,14 @@ import shlex
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Final
 
 from gpuvm.errors import ERRNO_NAMES
 from gpuvm.nouveau.engine.classes import action, class_name, method_name
 from gpuvm.report.sizes import size_text
+from gpuvm.trace.source import display_name
 
 if TYPE_CHECKING:
     from gpuvm.device.server import ServerStatistics
@@ -29,7 +31,17 @@ _SHOWN: Final = 4
 """Of calls, methods, faults and opens; of others it is told how many there are."""
 
 
-def run_report(result: RunResult, trace: str | None) -> str:
+@dataclass(frozen=True, slots=True)
+class TraceMade:
+    """What was recorded, and where."""
+
+    path: str
+    calls: int
+    closes: int
+    """Of opens, which stand in a trace as calls do."""
+
+
+def run_report(result: RunResult, trace: TraceMade | None = None) -> str:
     """A few lines: how the program ended, what it asked for, what was not done for it, what to do next.
 
     Args:
@@ -38,11 +50,11 @@ def run_report(result: RunResult, trace: str | None) -> str:
     return "\n".join(_lines(result, trace)) + "\n"
 
 
-def _lines(result: RunResult, trace: str | None) -> Iterator[str]:
+def _lines(result: RunResult, trace: TraceMade | None) -> Iterator[str]:
     tally = result.tally
     where = f"{result.chip}, {size_text(result.options.vram)}"
     if not tally.opens:
-        no_trace = f", so there is no {trace}" if trace is not None else ""
+        no_trace = f", so there is no {trace.path}" if trace is not None else ""
         yield f"gpuvm: {program_text(result)} {ending(result)}; nothing opened the GPU ({where}){no_trace}"
         yield from _not_served_row(result.server)
         return
@@ -67,6 +79,10 @@ def _lines(result: RunResult, trace: str | None) -> Iterator[str]:
         yield from _row("cut off", f"{times} a program cut off the file of all objects; bytes are lost")
     yield from _not_served_row(result.server)
     yield from _row("left at exit", _left(tally.left, tally.left_more))
+    if trace is not None:
+        closes = f", {trace.closes} of them the close of an open" if trace.closes else ""
+        calls = _count(trace.calls + trace.closes, "call", "calls")
+        yield from _row("trace", f"{display_name(trace.path)}: {calls}{closes}")
     yield "  next".ljust(_LABEL) + _next(result, trace)  # in one line, to be copied
 
 
@@ -186,13 +202,13 @@ def left_text(left: Left) -> str:
     return ", ".join(parts)
 
 
-def _next(result: RunResult, trace: str | None) -> str:
+def _next(result: RunResult, trace: TraceMade | None) -> str:
     again = shlex.join([*_option_words(result.options), "--", *result.argv])
     if result.tally.lacks.ioctls:
         return f"gpuvm sniff {again}"
-    if trace is not None:
-        return f"gpuvm replay {shlex.quote(trace)}"
-    return f"gpuvm run -o trace.jsonl {again}"
+    if trace is None:
+        return f"gpuvm record {again}"
+    return f"gpuvm check {shlex.quote(trace.path)}"
 
 
 def _option_words(options: Options) -> Iterator[str]:

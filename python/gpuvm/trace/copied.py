@@ -4,67 +4,27 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from operator import index
-from typing import Final, Self, SupportsIndex
+from typing import Final
 
+from gpuvm._core import CopiedMemory
 from gpuvm.nouveau.uapi.caller import UserFiles
-from gpuvm.nouveau.uapi.user_memory import LONGEST, UserMemory
+from gpuvm.nouveau.uapi.user_memory import UserMemory
 
 
-class Copied(UserMemory):
+class Copied(CopiedMemory, UserMemory):
     """A program's memory for the time of one call; it keeps what was read and written.
 
     A program may change its memory at any time, so what was copied is what the call was about, and nothing
-    else is. Locking: the thread that makes the call.
+    else is. A ``Spool`` takes it as a part of a frame. Locking: the thread that makes the call.
 
     Args:
         memory: the program's.
+
+    Attributes:
+        first: what was read at first.
     """
 
-    __slots__ = ("_memory", "_reads", "_writes")
-
-    _memory: UserMemory
-    _reads: dict[int, bytes]
-    _writes: dict[int, bytes]
-
-    def __new__(cls, memory: UserMemory) -> Self:
-        """As the class says."""
-        made = super().__new__(cls, memory.pid)
-        made._memory, made._reads, made._writes = memory, {}, {}
-        return made
-
-    def read(self, addr: SupportsIndex, size: SupportsIndex) -> bytearray:
-        """As the program's memory does."""
-        return self._keep(addr, self._memory.read(addr, size))
-
-    def read_array(
-        self,
-        addr: SupportsIndex,
-        count: SupportsIndex,
-        size: SupportsIndex,
-        most: SupportsIndex = LONGEST,
-    ) -> bytearray:
-        """As the program's memory does."""
-        return self._keep(addr, self._memory.read_array(addr, count, size, most))
-
-    def _keep(self, addr: SupportsIndex, data: bytearray) -> bytearray:
-        if len(self._reads.get(index(addr), b"")) < len(data):
-            self._reads[index(addr)] = bytes(data)
-        return data
-
-    def write(self, addr: SupportsIndex, data: bytes | bytearray) -> None:
-        """As the program's memory does."""
-        self._memory.write(addr, data)
-        self._writes[index(addr)] = bytes(data)
-
-    def told(self, addr: int, size: int) -> bytes | None:
-        """The first ``size`` bytes that were read at ``addr``; None if they were not."""
-        data = self._reads.get(addr, b"")
-        return data[:size] if len(data) >= size else None
-
-    def answered(self, addr: int) -> bytes | None:
-        """What was written to ``addr``; None: nothing."""
-        return self._writes.get(addr)
+    __slots__ = ()
 
 
 class CopiedFiles:

@@ -1,25 +1,31 @@
-"""Recorder: writes the calls of programs as a trace, JSON Lines, while they are made."""
+"""Recorder: tells the calls of programs, and what they lead to, while they are made."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TextIO
+import threading
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
 
-from gpuvm.errors import CheckFailed
 from gpuvm.nouveau.uapi.caller import Caller
+from gpuvm.nouveau.uapi.layout import maker
 from gpuvm.nouveau.uapi.numbers import TYPE
+from gpuvm.nouveau.watcher import Watcher
 from gpuvm.sync import lockdep, task
 from gpuvm.sync.mutex import Mutex
+from gpuvm.trace import frames
 from gpuvm.trace.copied import Copied, CopiedFiles
-from gpuvm.trace.told_calls import TOLD, Made, Place, Told
+from gpuvm.trace.told import TOLD, is_early
 
 if TYPE_CHECKING:
+    from gpuvm.mmu.table_work import TableWork
     from gpuvm.nouveau.client import Client
+    from gpuvm.nouveau.fault import FaultReport
+    from gpuvm.sync.fence import Fence
+    from gpuvm.trace.spool import Spool
 
-_NO_FILE: Final = -1
+_caller: Final = maker(Caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,149 +33,213 @@ class RecorderStatistics:
     """A snapshot of a recorder."""
 
     calls: int
-    """Written, or about to be."""
-    left_out: int
-    """Of which a trace cannot tell."""
-    pending: int
-    """That wait for one that began before them."""
+    """That were told."""
 
 
-class Recorder:
-    """Makes calls, and writes what became of each. Close it; the file is closed with it.
+class _OfThread:
+    """What the driver says of the call that a thread makes."""
+
+    __slots__ = ("bind", "calls", "job", "making", "place", "tables")
+
+    def __init__(self) -> None:
+        self.making = False
+        """It makes one. Others, which do not come as ioctls, are not told."""
+        self.place = 0
+        """Where it took effect; 0: not said."""
+        self.bind = 0
+        self.tables: TableWork | None = None
+        """What a bind did to page tables within its call."""
+        self.job: tuple[int, int, int, str, int] | None = None
+        """Channel; context, seqno and timeline of the fence; when."""
+        self.calls = 0
+        """How many it made."""
+
+
+class _Mine(threading.local):
+    def __init__(self, all: list[_OfThread]) -> None:
+        self.own = _OfThread()
+        all.append(self.own)
+
+
+class Recorder(Watcher):
+    """Makes calls, tells what became of each, and is a device's watcher for all else.
 
     What a call was about is what the driver copied when it made it, not what the program's memory has later.
     Files are told by numbers of their own, one for each, since programs pass them to each other.
 
-    Calls of several threads stand in an order in which they can be made one after the other.
+    Everything has a place, so that calls of several threads stand in an order in which they can be made one
+    after the other, and what they led to behind them: see ``frames``.
 
-    Locking: any thread, nothing held. A call that is recorded takes some ten microseconds more.
+    Locking: any thread, nothing held; as a watcher what that says. Cost: some 5 us a call.
 
     Args:
-        file: where to.
-
-    Attributes:
-        failed: why nothing can be written any more; None while it can. The calls go on.
+        spool: takes what is told.
     """
 
-    def __init__(self, file: TextIO) -> None:
-        self._file: Final = file
+    def __init__(self, spool: Spool) -> None:
+        self._place: Final = spool.place
+        self._tell: Final = spool.tell
+        self._tell_at: Final = spool.tell_at
+        self._make_room: Final = spool.make_room
+        self._all: Final[list[_OfThread]] = []
+        self._mine: Final = _Mine(self._all)
         self._mutex: Final = Mutex("recorder", lockdep.lock_class("recorder"))
-        self._pending: Final[deque[_Line]] = deque()
-        """In the order of the trace: the first is not complete."""
+        """Over the numbers of files."""
         self._files: Final[dict[tuple[int, int], int]] = {}
-        self._begin: Final = task.now()
-        self._calls = 0
-        self._left_out = 0
-        self.failed: str | None = None
+        self._device_told: Final[list[None]] = [None]
+
+    # -- calls
 
     def make(self, client: Client, request: int, arg: int, caller: Caller) -> int:
-        """Make one call, as ``Client.drm_ioctl`` does, and write it."""
-        told = TOLD.get(request & 0xFF) if request >> 8 & 0xFF == TYPE else None
+        """Make one call, as ``Client.drm_ioctl`` does, and tell of it."""
+        number = request & 0xFF
+        told = TOLD.get(number) if request >> 8 & 0xFF == TYPE else None
         if told is None:
             return client.drm_ioctl(request, arg, caller)
         began = task.now()
-        line = self._reserve() if told.place is Place.BEGINNING else None
-        copied, files = Copied(caller.memory), CopiedFiles(caller.files)
-        result = client.drm_ioctl(request, arg, Caller(copied, files))
-        self._end(told, line, client.id, began, result, request, arg, copied, files)
+        early = self._place() if told.early and is_early(caller, number, arg) else 0
+        mine = self._mine.own
+        mine.making = True
+        mine.place = mine.bind = 0
+        mine.job = mine.tables = None
+        memory, files = caller
+        copied = Copied(memory)
+        if told.file:
+            files = CopiedFiles(files)
+        try:
+            result = client.drm_ioctl(request, arg, _caller((copied, files)))
+        except BaseException:
+            mine.making = False
+            for unused in filter(None, (early, mine.place)):
+                self._tell_at(unused, frames.NOTHING)
+            raise
+        mine.making = False
+        took = task.now() - began
+        file = self._number_of(files.file) if isinstance(files, CopiedFiles) else None
+        place = mine.place or (early if result == 0 else 0) or self._place()  # refused: where it ended
+        unused = early if place != early else 0
+        size = request >> 16 & 0x3FFF
+        head = frames.CALL, number, client.id, began, took, result, size, arg
+        if not self._tell_at(place, *head, copied, file, mine.bind, mine.job, mine.tables, unused):
+            self._make_room()
+        mine.calls += 1
         return result
 
-    def _reserve(self) -> _Line:
-        line = _Line()
-        with self._mutex:
-            self._pending.append(line)
-        return line
-
-    def _end(
-        self,
-        told: Told,
-        line: _Line | None,
-        client: int,
-        began: int,
-        result: int,
-        request: int,
-        arg: int,
-        copied: Copied,
-        files: CopiedFiles,
-    ) -> None:
-        size = min(request >> 16 & 0x3FFF, told.layout.size)
-        before = (copied.told(arg, size) or b"").ljust(told.layout.size, b"\0")
-        after = (copied.answered(arg) or before).ljust(told.layout.size, b"\0")
-        fields = told.fields(Made(before, after, copied, result == 0))
-        text = None
-        if fields is not None:
-            head: dict[str, Any] = {"t": began - self._begin, "client": client, "call": told.name}
-            if told.file:
-                fields["fd"] = self._number_of(files.file)
-            text = json.dumps({**head, **fields, "ret": result}, separators=(",", ":")) + "\n"
-        late = told.late is not None and told.late(before)
-        with self._mutex:
-            self._calls += text is not None
-            self._left_out += text is None
-            if line is None or late:
-                self._pending.append(_Line(text or "", True))
-            if line is not None:
-                line.text, line.complete = "" if late else text or "", True
-            self._write()
-
-    def _number_of(self, file: tuple[int, int] | None) -> int:
+    def _number_of(self, file: tuple[int, int] | None) -> int | None:
         if file is None:
-            return _NO_FILE
+            return None
         with self._mutex:
             return self._files.setdefault(file, len(self._files))
 
-    def close_client(self, client: int) -> None:
-        """The last descriptor of an open was closed, and what it had is gone."""
-        line = {"t": task.now() - self._begin, "client": client, "call": "close", "ret": 0}
-        with self._mutex:
-            self._pending.append(_Line(json.dumps(line, separators=(",", ":")) + "\n", True))
-            self._write()
+    def about(self, key: str, value: str | int) -> None:
+        """Something about the recording, instead of what the key had."""
+        self._tell(frames.ABOUT, key, value)
 
-    def _write(self) -> None:
-        """What is complete. Locking: the recorder's."""
-        done = []
-        while self._pending and self._pending[0].complete:
-            done.append(self._pending.popleft().text)
-        if self.failed is not None or not done:
+    # -- what the device says
+
+    def opened(self, client: Client) -> None:
+        """As ``Watcher``."""
+        if self._device_told:
+            self._device_told.clear()
+            device = client.device
+            told = device.chip.name, device.chip.chipset, device.mem.vram.size, device.mem.gart.size
+            self._tell(frames.DEVICE, *told)
+        self._tell(frames.OPENED, task.now(), client.id, client.name)
+
+    def closed(self, client: Client) -> None:
+        """As ``Watcher``."""
+        self._tell(frames.CLOSED, task.now(), client.id)
+
+    def bound(self, client: Client, number: int) -> None:
+        """As ``Watcher``."""
+        mine = self._mine.own
+        if mine.making:
+            mine.place, mine.bind = self._place(), number
+
+    def queued(self, client: Client, channel: int, fence: Fence) -> None:
+        """As ``Watcher``."""
+        mine = self._mine.own
+        if not mine.making:
             return
-        try:
-            self._file.writelines(done)
-        except OSError as error:
-            self.failed = os.strerror(error.errno or 0)
+        mine.place = mine.place or self._place()
+        mine.job = channel, fence.context, fence.seqno, fence.timeline, task.now()
 
-    # -- its end
+    def started(self, fence: Fence) -> None:
+        """As ``Watcher``."""
+        self._tell(frames.STARTED, task.now(), fence.context, fence.seqno)
 
-    def close(self) -> None:
-        """Write the rest. A call that has not ended is left out."""
-        with self._mutex:
-            for line in self._pending:
-                line.complete = True
-            self._write()
-            try:
-                self._file.close()
-            except OSError as error:
-                self.failed = self.failed or os.strerror(error.errno or 0)
+    def done(self, fence: Fence) -> None:
+        """As ``Watcher``."""
+        time = fence.timestamp
+        self._tell(frames.DONE, time, fence.context, fence.seqno, fence.error)
 
-    def check(self) -> None:
-        """Verify that nothing waits that could be written.
+    def tables_changed(self, client: Client, number: int, work: TableWork) -> None:
+        """As ``Watcher``."""
+        mine = self._mine.own
+        if mine.making and mine.bind == number:
+            mine.tables = work
+        else:
+            self._tell(frames.TABLES, client.id, number, *work)
 
-        Raises:
-            CheckFailed: with the state.
-        """
-        with self._mutex:
-            if self._pending and self._pending[0].complete:
-                raise CheckFailed(f"recorder: {len(self._pending)} lines wait for none")
+    def accessed(
+        self,
+        client: Client,
+        channel: int,
+        engine: str,
+        access: int,
+        addr: int,
+        range: int,
+        began: int,
+        ended: int,
+    ) -> None:
+        """As ``Watcher``."""
+        told = began, ended, client.id, channel, engine, access, addr, range
+        self._tell(frames.ACCESSED, *told)
+
+    def moved(
+        self,
+        offset: int,
+        size: int,
+        source: str | None,
+        target: str | None,
+        evicted: bool,
+        times: tuple[int, int],
+    ) -> None:
+        """As ``Watcher``."""
+        self._tell(frames.MOVED, *times, offset, size, source, target, evicted)
+
+    def faulted(self, client: Client, report: FaultReport) -> None:
+        """As ``Watcher``."""
+        unmapped = 0 if report.unmapped is None else report.unmapped.call
+        mapped = 0 if report.mapped is None else report.mapped.call
+        told = (
+            report.time,
+            client.id,
+            report.channel,
+            report.addr,
+            None if report.access is None else report.access.name,
+            None if report.reason is None else report.reason.name,
+            str(report.cause),
+            report.engine,
+            unmapped,
+            mapped,
+            json.dumps(_plain(asdict(report)), separators=(",", ":")),
+        )
+        self._tell(frames.FAULTED, *told)
+
+    # -- itself
 
     def statistics(self) -> RecorderStatistics:
         """Counts, of now."""
-        with self._mutex:
-            return RecorderStatistics(self._calls, self._left_out, len(self._pending))
+        return RecorderStatistics(sum(one.calls for one in [*self._all]))
 
 
-@dataclass(slots=True)
-class _Line:
-    """A place in the trace."""
-
-    text: str = ""
-    """"": nothing will be there."""
-    complete: bool = False
+def _plain(value: Any) -> Any:
+    """As JSON can hold it: enums by name."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value
