@@ -10,6 +10,7 @@ import pytest
 
 from driver_traces import binary, channel_alloc, execute, syncobj
 from gpuvm.cli import main
+from gpuvm.report.call_text import dump_line
 from tracefile import (
     EXAMPLES,
     PAGE,
@@ -20,6 +21,7 @@ from tracefile import (
     call,
     gem_new,
     op,
+    records_in,
     vm_init,
     write_trace,
 )
@@ -101,9 +103,14 @@ def test_a_difference_is_told_with_its_line(tmp_path: Path, capsys: pytest.Captu
     assert main(["replay", path]) == 1
     captured = capsys.readouterr()
     assert captured.err == ""
-    heading, told = captured.out.splitlines()[-2:]
-    assert heading == "1 result was not as recorded"
-    assert told.startswith(f"{path}:8: vm_bind of client 1: recorded 0, got ENOENT: ")
+    lines = captured.out.splitlines()
+    (at,) = (at for at, line in enumerate(lines) if line.startswith("first divergence: "))
+    assert lines[at - 2].startswith("bind ops per second")  # the end of the tables
+    assert lines[at].startswith("first divergence: call 8: vm_bind of client 1: recorded 0, got ENOENT: ")
+    records = records_in(path)
+    around = [f"  {dump_line(record)}" for record in records[4:7]]
+    assert lines[at + 1 : at + 6] == [*around, f"> {dump_line(records[7])}", ""]
+    assert "results were not as recorded" not in captured.out
     assert main(["replay", path, "--json"]) == 1
     driver = json.loads(capsys.readouterr().out)["driver"]
     (one,) = driver["differences"]
@@ -116,8 +123,9 @@ def test_a_flood_of_differences_is_cut(tmp_path: Path, capsys: pytest.CaptureFix
     path = write_trace(tmp_path, *CALLS, *[call("gem_close", handle=9)] * 50)
     assert main(["replay", path]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert "50 results were not as recorded" in lines
-    assert lines[-1] == "and 30 more; --json has them all"
+    at = lines.index("50 results were not as recorded")
+    assert lines[at + 1].startswith(f"{path}:8: gem_close of client 1: ")
+    assert lines[at + 21] == "and 30 more; --json has them all"
     assert main(["replay", path, "--json"]) == 1
     assert len(json.loads(capsys.readouterr().out)["driver"]["differences"]) == 50
 

@@ -23,7 +23,8 @@ from gpuvm.cli.options import (
     note,
     policies,
 )
-from gpuvm.cli.progress import Progress, each_record
+from gpuvm.cli.progress import each_record
+from gpuvm.cli.streams import open_stream
 from gpuvm.errors import NoSpace, OutOfMemory
 from gpuvm.report.table import replay_table
 from gpuvm.trace.errors import ReplayError, TraceError
@@ -31,18 +32,18 @@ from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.recorded import Record, Submission, VmBind
 from gpuvm.trace.replay import Client, Replay, with_space
 from gpuvm.trace.requests import ARGUMENTS
-from gpuvm.trace.snapshot import look_ahead
-from gpuvm.trace.source import Source, upto, watched
+from gpuvm.trace.stream import Lines, Stream, look_ahead
 
 if TYPE_CHECKING:
     from gpuvm.trace.driver_client import DriverClient
     from gpuvm.trace.table_counts import TableCounts
 
 _DESCRIPTION = """\
-Replay a recorded trace (JSON Lines, plain or gzipped), each client in an address space of its own.
+Replay a recorded trace, each client in an address space of its own.
 
 Through the driver, every recorded call is made again, those that had failed too, and must have the result
-that it had. Each that has not is told with its line, and the exit code is 1. Which numbers new handles and
+that it had. The first that has not is told with the calls around it, the others with their lines, and the
+exit code is 1. Which numbers new handles and
 channels get is no result. What the CPU wrote was not recorded: push buffers are zeros. A trace that has
 execs, channels, sync objects, or binds that wait or signal goes through the driver by itself.
 
@@ -62,10 +63,16 @@ not larger than VRAM; others are evicted to GART. A hit found it in place. Where
 no room it is used from GART. What is evicted has to wait for the client's latest call: a stall.
 Bytes moved are sizes of objects, for what they hold is not recorded."""
 
+_EXAMPLE = """\
+gpuvm replay app.jsonl  # every call again: has each the result that it had?
+gpuvm replay app.jsonl --vram 64M --policy lru,clock  # what would be evicted, with so little memory"""
+
 
 def add_parser(verbs: Verbs) -> None:
     """``gpuvm replay FILE`` and its options."""
-    parser = add_verb(verbs, "replay", "replay a recorded trace and summarise it", _DESCRIPTION)
+    parser = add_verb(
+        verbs, "replay", "replay a recorded trace and summarise it", _DESCRIPTION, example=_EXAMPLE
+    )
     parser.add_argument("file", metavar="FILE", help="the trace; - is stdin")
     add_client(parser, "replay this client alone")
     add_until(parser)
@@ -95,23 +102,23 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error(f"--{'gart' if arguments.gart else 'policy'} needs --vram SIZE")
     if arguments.vram is not None and arguments.driver:
         arguments.parser.error("--driver has room for everything, and --vram has not: leave one of them out")
-    with Source(arguments.file) as source, Progress(f"read {source.name}", source.size) as progress:
-        lines = upto(source.name, watched(source, progress.update), arguments.until)
-        records = list(read_records(source.name, _of_trace(source.name, lines)))
-    title = f"{source.name}, lines 1-{records[-1].line}"
+    with open_stream(arguments.file, "read", arguments.until) as stream:
+        records = list(_records(stream))
+    name = stream.name
+    title = f"{name}, {stream.unit} 1-{records[-1].line}"
     driver = any(map(_needs_driver, records)) if arguments.driver is None else arguments.driver
     if driver and arguments.vram is None:
-        return _through_driver(arguments, source.name, title, records)
-    replay = Replay(source.name, client=arguments.client)
-    replay.run(each_record(f"replay {source.name}", records))
-    clients = with_space(replay.clients, source.name, arguments.client)
+        return _through_driver(arguments, name, title, records)
+    replay = Replay(name, client=arguments.client)
+    replay.run(each_record(f"replay {name}", records))
+    clients = with_space(replay.clients, name, arguments.client)
     if arguments.vram is not None:
-        return _compare(arguments, source.name, title, records)
+        return _compare(arguments, name, title, records)
     if arguments.json:
         document = {"clients": {str(number): _client_json(client) for number, client in clients.items()}}
         print(json.dumps(document, separators=(",", ":")))
         return EXIT_OK
-    page_tables = _page_tables(source.name, records, arguments.client) if clients else {}
+    page_tables = _page_tables(name, records, arguments.client) if clients else {}
     without_space = sum(client.vm is None for client in replay.clients.values())
     shown = list(clients.values())
     table = replay_table(title, shown, without_space, page_tables, colour=coloured(sys.stdout))
@@ -129,7 +136,15 @@ def _needs_driver(record: Record) -> bool:
             return record.call.startswith(("channel_", "syncobj_"))
 
 
-def _of_trace(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+def _records(stream: Stream) -> Iterable[Record]:
+    """All of a trace."""
+    if stream.records is not None:
+        return stream.records
+    assert stream.lines is not None
+    return read_records(stream.name, _of_trace(stream.name, stream.lines))
+
+
+def _of_trace(name: str, lines: Lines) -> Iterator[tuple[int, str]]:
     """The lines, unless they are requests for `gpuvm ops`."""
     is_trace, lines = look_ahead(name, lines)
     first = next(lines, None)
@@ -164,7 +179,7 @@ def _through_driver(arguments: argparse.Namespace, name: str, title: str, record
             }
             print(json.dumps(document, separators=(",", ":")))
         else:
-            sys.stdout.write(driver_table(title, name, replay, colour=coloured(sys.stdout)))
+            sys.stdout.write(driver_table(title, name, replay, records, colour=coloured(sys.stdout)))
         return EXIT_REFUSED if replay.differences else EXIT_OK
 
 

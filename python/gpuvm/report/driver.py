@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gpuvm.report.columns import bold, side_by_side
+from gpuvm.report.columns import side_by_side
+from gpuvm.report.divergence import divergence_lines
 from gpuvm.report.table import replay_table
 from gpuvm.trace.driver_replay import CallCounts, DriverReplay
+from gpuvm.trace.recorded import Record
 from gpuvm.trace.replay import with_space
 
-_SHOWN = 20
-"""Differences in the table; the JSON has all of them."""
 _NS = 1e9
 
 _CPU = "What the CPU wrote was not recorded, so push buffers are zeros, and a zero is no method."
 
 
-def driver_table(title: str, name: str, replay: DriverReplay, *, colour: bool = False) -> str:
+def driver_table(
+    title: str, name: str, replay: DriverReplay, records: Sequence[Record], *, colour: bool = False
+) -> str:
     """The table of a replay, its calls by name, and what the driver did; below, what was different.
 
     Args:
         title: what was replayed.
         name: of the trace, in front of the lines of differences.
         replay: it, settled and not closed.
+        records: what was fed to it.
         colour: bold headings, by ANSI escapes.
     """
     clients = with_space(replay.clients, name)
@@ -35,14 +38,10 @@ def driver_table(title: str, name: str, replay: DriverReplay, *, colour: bool = 
     if replay.reopened:
         again = _count(replay.reopened, "more was", "more were")
         parts.append(f"{again} opened under a number that was opened again\n")
-    parts += [*_calls(replay.calls, colour), "", *_submitted(replay), "", _CPU]
-    parts += [str(fault) for fault in replay.device.faults]
+    parts += [*_calls(replay.calls, colour), "", *_submitted(replay), ""]
     if replay.differences:
-        count = len(replay.differences)
-        parts += ["", bold(f"{_count(count, 'result was', 'results were')} not as recorded", colour)]
-        parts += [f"{name}:{one.line}: {one}" for one in replay.differences[:_SHOWN]]
-        if count > _SHOWN:
-            parts.append(f"and {count - _SHOWN:,} more; --json has them all")
+        parts += [*divergence_lines(name, replay.differences, records, colour=colour), ""]
+    parts += [_CPU, *map(str, replay.device.faults)]
     return "\n".join(parts) + "\n"
 
 
