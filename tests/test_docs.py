@@ -10,9 +10,9 @@ import pytest
 import gpuvm
 from gpuvm.cli import main
 from gpuvm.errors import ERRNO_NAMES
-from transcripts import PAGES, ROOT, Block, blocks, replayed, run_python, timeless
+from transcripts import PAGES, ROOT, STORIES, Block, blocks, replayed, run_python, timeless
 
-CONSOLE = [block for page in PAGES for block in blocks(page, "console")]
+CONSOLE = [block for page in PAGES if page not in STORIES for block in blocks(page, "console")]
 DEBIAN = "build/debian13"
 PICTURE = ROOT / "docs" / "nvk-sparse-buffer.svg"
 
