@@ -1,0 +1,8 @@
+/** Numbers that are the same in every run: a linear congruential generator. */
+export function drawn(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
