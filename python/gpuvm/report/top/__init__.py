@@ -1,0 +1,1 @@
+"""The numbers and the terminal view of ``gpuvm top``."""

@@ -1,0 +1,1 @@
+"""What a working copy is built and kept up to date with."""
