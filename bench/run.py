@@ -27,12 +27,15 @@ from bench.sampling import report as sampling_report
 from bench.sampling import selfcheck as sampling_selfcheck
 from bench.sampling.case import Table
 from bench.selfcheck import Disagreement, self_check
+from bench.trace import cases as trace
+from bench.trace import size as trace_size
 
 MAPPINGS = "mappings"
 LOCKING = "locking"
 PAGING = "paging"
 DRIVER = "driver"
-PARTS = (MAPPINGS, LOCKING, PAGING, DRIVER)
+TRACE = "trace"
+PARTS = (MAPPINGS, LOCKING, PAGING, DRIVER, TRACE)
 DEVICE = "device"
 """Has a page of its own, so it runs only if it is named."""
 
@@ -42,6 +45,8 @@ QUICK_MEMORY_SIZE = 50_000
 REPEATS = 7
 QUICK_REPEATS = 3
 QUICK_SHARE = 5
+QUICK_TRACE = (20_000, 10_000)
+"""Calls of the trace that is opened, and of those that are written."""
 DEVICE_ROUNDS = (15, 200)
 """And the calls of each."""
 QUICK_DEVICE_ROUNDS = (3, 20)
@@ -121,6 +126,15 @@ def _sampled(
     return Part(sampling_report.markdown(done), sampling_report.as_json(done))
 
 
+def _trace(args: argparse.Namespace, repeats: int, on: Machine) -> Part:
+    """Sizes, besides times."""
+    opened, handled = QUICK_TRACE if args.quick else (trace.OPENED, trace.HANDLED)
+    part = _sampled(trace.tables(opened, handled), "calls and commands", args, repeats, on)
+    sizes = trace_size.measure(handled)
+    text = f"{part.text}\n{trace_size.markdown(sizes)}"
+    return Part(text, {**part.json, "sizes": [asdict(one) for one in sizes]})
+
+
 def _device(parser: argparse.ArgumentParser, args: argparse.Namespace, repeats: int, on: Machine) -> Part:
     """System calls of a program under `gpuvm run`; all columns, if the page is written."""
     if not has_cc():
@@ -172,6 +186,8 @@ def main(argv: list[str] | None = None) -> int:
             parts[PAGING] = _sampled(paging.TABLES, "entries, pages and blocks", args, repeats, on)
         if args.part in (None, DRIVER):
             parts[DRIVER] = _sampled(driver.tables(), "operations, jobs and KiB", args, repeats, on)
+        if args.part in (None, TRACE):
+            parts[TRACE] = _trace(args, repeats, on)
         if args.part == DEVICE:
             parts[DEVICE] = _device(parser, args, repeats, on)
     except Disagreement as problem:

@@ -64,6 +64,10 @@ NOT_CAUGHT_RATIO = 1.1
 CAUGHT_BIND_RATIO = 2.5
 CAUGHT_BINDS_NS = 300_000
 
+# Traces: bytes of a recorded call, and what passes until a command on a million of them has answered.
+TRACE_BYTES = 120
+OPEN_NS = 1e9
+
 
 def target(size: int, case: str) -> float | None:
     """The limit in ns, if one was set."""

@@ -33,6 +33,9 @@ class Report:
         }
 
 
+_UNITS = ((1e9, "s"), (1e3, "µs"), (1, "ns"))
+
+
 def _own(case: Case) -> str:
     """Whose targets they are: the first contender's."""
     return next(iter(case.contenders))
@@ -48,7 +51,7 @@ def _verdict(of: Table, case: Case, target: Target, times: dict[str, float]) -> 
     measured = _measured(case, target, times)
     if target.rival is not None:
         return verdict_cell(measured, target.limit, f"x {of.columns[target.rival]}")
-    unit, name = (1000, "µs") if target.limit >= 1000 else (1, "ns")
+    unit, name = next(one for one in _UNITS if target.limit >= one[0])
     return verdict_cell(measured / unit, target.limit / unit, name)
 
 
