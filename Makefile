@@ -30,7 +30,8 @@ PICTURE := build/nvk-tile-streaming.svg
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # pip is not made to run twice in one environment
-.PHONY: help run test test-full test-nvk clients more-clients check bench bench-device docs setup
+.PHONY: help run test test-full test-nvk clients more-clients viewer check bench bench-device docs setup \
+	test-setup browser viewer-tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,10 +44,10 @@ run: setup ## replay the binds of a real Vulkan driver and draw its address spac
 	@echo 'picture: $(PICTURE)'
 	@echo 'next:    $(BIN)/gpuvm explain "$(REQUEST)" --on $(TRACE) --until $(LINE)'
 
-test: setup $(STAMPS)/group-test $(HEADERS) clients ## the tests, a few minutes
+test: test-setup ## the tests, a few minutes
 	$(BIN)/pytest
 
-test-full: setup $(STAMPS)/group-test $(HEADERS) clients ## the long suite: 200,000 random requests and more
+test-full: test-setup ## the long suite: 200,000 random requests and more
 	GPUVM_SUITE=full $(BIN)/pytest --timeout 3600
 
 test-nvk: setup $(STAMPS)/group-test more-clients ## NVK and Debian's Vulkan programs; ROUNDS=20 for twenty times
@@ -59,6 +60,7 @@ check: setup $(STAMPS)/group-check ## formatting, lint, types, stubs, import ord
 	$(BIN)/mypy
 	$(BIN)/stubtest gpuvm._core
 	$(BIN)/lint-imports --no-logo
+	tools/viewer check
 	for crate in . bench/rivals; do \
 		cargo fmt --check --manifest-path $$crate/Cargo.toml && \
 		cargo clippy --quiet --locked --all-targets --manifest-path $$crate/Cargo.toml -- --deny warnings || exit; \
@@ -74,6 +76,9 @@ bench-device: setup $(STAMPS)/group-bench ## measure calls under gpuvm run, besi
 docs: setup $(STAMPS)/group-docs ## build the documentation into build/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning -b html docs build/docs
 	@echo "build/docs/index.html"
+
+viewer: ## build the page of gpuvm view from viewer/; needs Node and npm
+	@tools/viewer build
 
 setup: $(STAMPS)/core
 
@@ -93,6 +98,14 @@ $(HEADERS):
 
 clients:
 	@tools/debian-root $(ROOT) $(LOGS)/debian13.log $(CLIENTS)
+
+test-setup: setup $(STAMPS)/group-test $(HEADERS) clients browser viewer-tools
+
+browser:
+	@tools/browser $(LOGS)/browser.log
+
+viewer-tools:
+	@tools/viewer setup
 
 more-clients: clients
 	@tools/debian-root $(ROOT) $(LOGS)/debian13-more.log $(MORE_CLIENTS)

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from gpuvm import cli
+from gpuvm.cli.completions.grammar import verbs_of
 from gpuvm.trace import source
 from tracefile import SPARSE_BUFFER, STREAMING, write
 
 COMMAND = [sys.executable, "-m", "gpuvm"]
-VERBS = ("ops", "replay", "show", "pagetable", "explain", "run", "sniff")
+VERBS = tuple(verb.name for verb in verbs_of(cli.parser_of_all()))
 
 
 def test_alone_it_prints_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from gpuvm.report.walk import Walk
 from gpuvm.trace.errors import ReplayError
 from gpuvm.trace.eviction_replay import PolicyResult
 from gpuvm.trace.memory_snapshot import MemorySnapshot, memory_snapshot
+from gpuvm.trace.stream import Stream
 from tracefile import KERNEL_ADDR, PAGE, Call, bind, gem_new, op, text_of, vm_init
 
 BIG, HUGE = 0x10000, 0x200000
@@ -38,7 +39,7 @@ SMALL = 2 * HUGE + BIG
 @contextmanager
 def snapshot(*calls: Call, format: str = "tu102", client: int | None = None) -> Iterator[MemorySnapshot]:
     lines = enumerate(text_of(*(calls or SPACE)).splitlines(), 1)
-    with memory_snapshot("trace", lines, FORMATS[format], client=client) as space:
+    with memory_snapshot(Stream("trace", lines, None), FORMATS[format], client=client) as space:
         yield space
 
 

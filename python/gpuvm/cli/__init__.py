@@ -10,19 +10,63 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gpuvm.cli import explain, ops, pagetable, replay, run, show, sniff
+from gpuvm.cli import (
+    check,
+    completion,
+    diff,
+    dump,
+    explain,
+    export,
+    info,
+    ops,
+    pagetable,
+    record,
+    replay,
+    run,
+    show,
+    sniff,
+    sql,
+    top,
+    trim,
+    view,
+    why,
+)
 from gpuvm.cli.options import EXIT_CODES, EXIT_INPUT, EXIT_REFUSED, OutputError
 from gpuvm.errors import GpuvmError
 from gpuvm.trace.errors import ReplayError, TraceError
 
-_VERBS = (ops, replay, show, pagetable, explain, run, sniff)
-_PRINT_NOTHING = (["run"], ["sniff"])
+_VERBS = (
+    run,
+    record,
+    top,
+    sniff,
+    info,
+    check,
+    why,
+    view,
+    dump,
+    sql,
+    diff,
+    trim,
+    export,
+    replay,
+    show,
+    pagetable,
+    explain,
+    ops,
+    completion,
+)
+"""As --help lists them: programs, what they did, address spaces, the rest."""
+_PRINT_NOTHING = (["run"], ["record"], ["sniff"])
 """Their standard output is a program's."""
 _EXIT_INTERRUPTED = 130
 _EXIT_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 _EPILOG = f"""\
 gpuvm VERB --help tells about one of them. Addresses and sizes are bytes.
+
+example:
+  gpuvm record -o app.gpuvm -- ./app  # then: gpuvm check app.gpuvm
 
 {EXIT_CODES}"""
 
@@ -37,10 +81,11 @@ class _Version(argparse.Action):
         sys.exit(0)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of_all() -> argparse.ArgumentParser:
+    """The parser of the whole command; completions and the manual page are made from it."""
     parser = argparse.ArgumentParser(
         prog="gpuvm",
-        description="Linux's GPU virtual-memory manager in user space: replay, draw and explain binds.",
+        description="Linux's GPU virtual-memory manager in user space: run programs, explain what they did.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -88,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = _parser()
+    parser = parser_of_all()
     arguments = parser.parse_args(argv)
     if arguments.verb is None:
         print(parser.format_help(), end="")

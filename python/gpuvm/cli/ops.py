@@ -19,10 +19,16 @@ Answer requests to the address-space manager, one JSON object a line.
 An answer has seq, req, in; then ops, va, ret or dump; then err: 0 or the negative errno of a refusal.
 A refusal is an answer; only a line that is no request at all ends the command."""
 
+_EXAMPLE = """\
+gpuvm ops requests.txt  # an answer for each line of the file
+echo 'init 0 0x10000 0 0' | gpuvm ops  # or of standard input"""
+
 
 def add_parser(verbs: Verbs) -> None:
     """``gpuvm ops [FILE|-] [--merge POLICY]``."""
-    parser = add_verb(verbs, "ops", "answer requests: the ops that split and merge emit", _DESCRIPTION)
+    parser = add_verb(
+        verbs, "ops", "answer requests: the ops that split and merge emit", _DESCRIPTION, example=_EXAMPLE
+    )
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="plain or gzipped; - is stdin")
     add_merge(parser)
     parser.set_defaults(run=run)

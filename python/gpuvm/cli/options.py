@@ -16,10 +16,10 @@ EXIT_OK = 0
 EXIT_REFUSED = 1
 EXIT_INPUT = 2
 EXIT_CODES = """\
-exit codes: 0 done; 1 refused by the manager, another result of the driver than recorded, or a result
-could not be written; 2 wrong usage or an input file that cannot be used (one line on stderr:
-FILE:LINE:COLUMN: what); 130 interrupted; 141 the reader of standard output went away. Results go to
-stdout, progress and problems to stderr. Colours only on a terminal, never with NO_COLOR set."""
+exit codes: 0 done; 1 refused by the manager, another result of the driver than recorded, traces that
+differ, or a result could not be written; 2 wrong usage or an input file that cannot be used (one line on
+stderr: FILE:LINE:COLUMN: what); 130 interrupted; 141 the reader of standard output went away. Results go
+to stdout, progress and problems to stderr. Colours only on a terminal, never with NO_COLOR set."""
 
 MERGE_NAMES = {merge.name.lower().replace("_", "-"): merge for merge in Merge}
 
@@ -27,6 +27,7 @@ POLICY_NAMES = ("lru", "clock", "farthest")
 
 _DIGITS = re.compile(r"[0-9]{1,20}", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,20})([KMGT]?)", re.ASCII)
+_CALLS = re.compile(r"([0-9]{1,18})?(-)?([0-9]{1,18})?", re.ASCII)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _PAGE = 0x1000
 _LARGEST_MEMORY = 1 << 37  # what the address of a page in VRAM has bits for, from Pascal to Ada
@@ -39,17 +40,30 @@ class OutputError(Exception):
 
 
 def add_verb(
-    verbs: Verbs, name: str, summary: str, description: str, exit_codes: str = EXIT_CODES
+    verbs: Verbs, name: str, summary: str, description: str, exit_codes: str = EXIT_CODES, *, example: str
 ) -> argparse.ArgumentParser:
-    """A verb's parser, with help that keeps line breaks and ends with the exit codes."""
+    """A verb's parser, with help that keeps line breaks and ends with examples and the exit codes.
+
+    Args:
+        example: command lines, one a line, each with ``  # `` and what for behind it. They are run by
+            tests/test_cli_examples.py in a folder with ``./app``, a program, its recordings ``app.gpuvm`` and
+            ``app.jsonl``, an earlier one ``old.gpuvm``, and ``requests.txt``.
+    """
     parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=summary,
         description=description,
-        epilog=exit_codes,
+        epilog=f"{_examples(example)}\n\n{exit_codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return parser
+
+
+def _examples(example: str) -> str:
+    lines = [line.split("  # ") for line in example.splitlines()]
+    width = max(len(command) for command, _ in lines)
+    head = "example:" if len(lines) == 1 else "examples:"
+    return "\n".join([head, *(f"  {command:<{width}}  # {why}" for command, why in lines)])
 
 
 def add_merge(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +85,16 @@ def add_client(parser: argparse.ArgumentParser, what: str) -> None:
 def add_until(parser: argparse.ArgumentParser) -> None:
     """``--until LINE``."""
     parser.add_argument(
-        "--until", type=_line_number, metavar="LINE", help="stop after this line of the file, counted from 1"
+        "--until",
+        type=_line_number,
+        metavar="LINE",
+        help="stop after this line of the file, or call of an SQLite trace, counted from 1",
     )
+
+
+def add_calls(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--calls A-B``, a pair; an end that was left out is None."""
+    parser.add_argument("--calls", type=_calls, default=(1, None), metavar="A-B", help=what)
 
 
 def memory_size(text: str) -> int:
@@ -114,6 +136,17 @@ def address(text: str) -> int:
         return parse_number("", 1, 1, text, "the address")
     except TraceError as error:
         raise argparse.ArgumentTypeError(error.message) from None
+
+
+def _calls(text: str) -> tuple[int, int | None]:
+    match = _CALLS.fullmatch(text)
+    if not match or text == "-":
+        raise argparse.ArgumentTypeError(f"expected calls like 57, 0-100 or 57-, not {text[:40]!r}")
+    first = int(match[1] or 0)
+    last = int(match[3]) if match[3] else first if not match[2] else None
+    if last is not None and last < first:
+        raise argparse.ArgumentTypeError(f"{text} ends before it begins")
+    return first, last
 
 
 def _whole_number(text: str) -> int:

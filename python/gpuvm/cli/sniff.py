@@ -18,7 +18,12 @@ that only set state come last. The list goes to stderr, since standard output is
 def add_parser(verbs: Verbs) -> None:
     """``gpuvm sniff [OPTION...] -- PROGRAM ARG...``."""
     parser = add_verb(
-        verbs, "sniff", "list what a program needs and the virtual device lacks", _DESCRIPTION, EXIT_CODES
+        verbs,
+        "sniff",
+        "list what a program needs and the virtual device lacks",
+        _DESCRIPTION,
+        EXIT_CODES,
+        example="gpuvm sniff -- ./app  # is there anything that it misses?",
     )
     add_device(parser)
     add_program(parser)
