@@ -35,6 +35,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 _LONGEST = 60  # seconds that a page may take on a busy machine
 
@@ -162,8 +163,8 @@ class Page:
 
 
 @contextmanager
-def chromium() -> Iterator[webdriver.Chrome]:
-    """A browser with a profile of its own, and no way to a network."""
+def chromium(*, served: bool = False) -> Iterator[webdriver.Chrome]:
+    """A browser with a profile of its own, and no way to a network; ``served``: to 127.0.0.1 there is one."""
     with TemporaryDirectory(prefix="gpuvm-chromium-") as profile:
         options = Options()
         options.binary_location = CHROMIUM or ""
@@ -175,8 +176,9 @@ def chromium() -> Iterator[webdriver.Chrome]:
             metrics = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
             driver.execute_cdp_cmd("Network.enable", {})
-            offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-            driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+            if not served:
+                offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+                driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
             yield driver
         finally:
             driver.quit()

@@ -49,10 +49,19 @@ class World:
     def open(self) -> Client:
         return self.device.open()
 
-    def call(self, client: Client, ioctl: Ioctl, format: str, *values: int, ret: int = 0) -> tuple[int, ...]:
+    def call(
+        self,
+        client: Client,
+        ioctl: Ioctl,
+        format: str,
+        *values: int,
+        ret: int = 0,
+        direction: int | None = None,
+    ) -> tuple[int, ...]:
         """Make a call; its structure after it."""
         buffer = ctypes.create_string_buffer(struct.pack(f"<{format}", *values))
-        request = ioctl.direction << 30 | struct.calcsize(f"<{format}") << 16 | 0x6400 | ioctl.number
+        direction = ioctl.direction if direction is None else direction
+        request = direction << 30 | struct.calcsize(f"<{format}") << 16 | 0x6400 | ioctl.number
         got = self.recorder.make(client, request, ctypes.addressof(buffer), Caller.own())
         assert got == ret, client.last_error
         return struct.unpack_from(f"<{format}", buffer)

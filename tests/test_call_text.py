@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from driver_traces import binary, execute, point, syncobj
@@ -56,6 +58,7 @@ LINES = [
     ),
     (call("prime_fd_to_handle", handle=1, fd=4), "PRIME_FD_TO_HANDLE({fd=4} => {handle=1}) = 0"),
     (call("getparam", param=17), "GETPARAM({param=EXEC_PUSH_MAX}) = 0"),
+    (call("getparam", param=4, value=0x162), "GETPARAM({param=PCI_DEVICE} => {value=0x162}) = 0"),
     (call("getparam", param=99), "GETPARAM({param=99}) = 0"),
     (call("get_cap", capability=0x13), "GET_CAP({capability=SYNCOBJ}) = 0"),
     (syncobj(3, flags=1), "SYNCOBJ_CREATE({flags=SIGNALED} => {handle=3}) = 0"),
@@ -126,6 +129,26 @@ def test_names_are_of_their_time() -> None:
     assert "handle=5<object 5>" in lines[4]
     assert "sig=[5<syncobj 6>]" in lines[6]
     assert "handle=5<object 4>" in lines[7]
+
+
+def test_names_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the order of the calls: what is read ahead, passed over and looked up again is the same."""
+    monkeypatch.setattr("gpuvm.report.names._AHEAD", 3)
+    random = Random(7)
+    calls: list[Call] = [vm_init(), vm_init(client=2)]
+    held: set[tuple[int, int]] = set()
+    for _ in range(60):
+        key = client, handle = random.randint(1, 2), random.randint(1, 4)
+        calls.append((gem_close if key in held else gem_new)(handle, client=client))
+        held ^= {key}
+    with trace_of(*calls) as trace:
+        names, records = TraceNames(trace), list(trace.records())
+        lines = [dump_line(one, names) for one in records]
+        assert any(line.count("<object ") for line in lines if "GEM_CLOSE" in line)
+        for _ in range(5):
+            random.shuffle(records)
+            names = TraceNames(trace)
+            assert all(dump_line(one, names) == lines[one.line - 1] for one in records)
 
 
 def test_names_of_nothing() -> None:

@@ -49,6 +49,12 @@ def test_neighbours_by_their_number(count: int, severities: list[Severity]) -> N
     assert worst(vm_init(tiles(count))) == severities
 
 
+def test_binds_of_which_nobody_knows_what_they_did_are_not_idle() -> None:
+    """Their client's VM_INIT is not in the trace."""
+    found = checked(Example(text_of(gem_new(1), vm_bind(mapped(1)), vm_bind(unmapped()))))
+    assert "bind-changes-nothing" not in {one.rule for one in found.findings}
+
+
 def test_neighbours_with_an_exec_between_are_streamed() -> None:
     lines = vm_init(tiles(16)).calls.splitlines()
     lines.insert(10, text_of({"call": "exec", "channel": 1, "pushes": []}).strip())

@@ -161,7 +161,9 @@ def test_rules_are_listed_and_explained(capsys: Capture) -> None:
     [
         ([], "pass a TRACE, or a program after --"),
         (["--"], "pass a TRACE, or a program after --"),
-        (["x.jsonl", "y.jsonl"], "unrecognized arguments: y.jsonl"),
+        (["x.jsonl", "y.jsonl"], "one TRACE is checked, without: y.jsonl"),
+        (["x.jsonl", "--vram", "8M"], "one TRACE is checked, without: --vram 8M"),
+        (["x.jsonl", "--", "true"], "pass a TRACE, or a program after --, not both"),
         (["x.jsonl", "--ignore", "nonsense"], "no rule 'nonsense': gpuvm check --rules lists them"),
         (["--explain", "nonsense"], "no rule 'nonsense'"),
         (["--json", "--", "true"], "--json goes to standard output, which is the program's"),

@@ -69,6 +69,12 @@ def test_both_calls_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ]
 
 
+def test_a_close_is_called_as_in_dump(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write_trace(tmp_path, *CALLS, gem_close(2), call("close"), name="a.jsonl")
+    assert main(["diff", a, write_trace(tmp_path, *CALLS, name="b.jsonl")]) == 1
+    assert "  call A 8: close: only in A\n" in capsys.readouterr().out
+
+
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = write_trace(tmp_path, *CALLS, name="a.jsonl")
     b = write_trace(tmp_path, *CALLS[:-1], name="b.jsonl")

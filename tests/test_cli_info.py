@@ -85,7 +85,7 @@ def test_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     write_recording(path)
     rows = rows_of(str(path), capsys)
     assert rows[""] == f"{path}: SQLite, 10 calls"
-    assert rows["program"] == "'./a b' -x was killed by signal 11"
+    assert rows["program"] == "'./a b' -x was killed by SIGSEGV"
     assert rows["recorded"] == "2026-01-02T03:04:05+00:00 by gpuvm 9.9"
     assert rows["device"] == "TU102 (0x162), 8 GiB of VRAM, 8 GiB of GART"
     assert rows["client 1"] == "a, pid 77: open from 1.500 s to 3.000 s, 10 calls"

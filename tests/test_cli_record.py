@@ -123,8 +123,8 @@ def test_a_node_is_recorded(tmp_path: Path) -> None:
         assert recording.statistics().appended > 0
     assert (recording.failed, recording.calls, recording.closes) == (None, 2, 1)
     with Trace.open(path) as trace:
-        calls = trace.db.execute("SELECT call, ret FROM calls").fetchall()
-        assert calls == [("getparam", 0), ("getparam", -22), ("close", 0)]
+        calls = trace.db.execute("SELECT call, ret, json_extract(args, '$.value') FROM calls").fetchall()
+        assert calls == [("getparam", 0, 0x162), ("getparam", -22, None), ("close", 0, None)]
         assert trace.db.execute("SELECT pid FROM clients").fetchall() == [(os.getpid(),)]
 
 

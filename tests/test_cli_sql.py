@@ -78,6 +78,7 @@ def test_no_rows(path: str, capsys: pytest.CaptureFixture[str]) -> None:
         "----  --",
     ]
     assert asked(capsys, path, "SELECT addr FROM mappings WHERE 0", "--json") == ""
+    assert asked(capsys, path, "SELECT 1e999 AS x, -1e999 AS y", "--json") == '{"x":null,"y":null}\n'
 
 
 def test_long_results_are_not_measured_to_their_end(path: str, capsys: pytest.CaptureFixture[str]) -> None:

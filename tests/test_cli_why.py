@@ -95,7 +95,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("0x1000", "--client", "7"), "there is no client 7; there are 1, 2"),
+        (("0x1000", "--client", "7"), "there is no client 7; clients: 1, 2"),
         (("0x1000", "--at", "99"), "there is no call 99; the last one is 8"),
     ],
 )
@@ -143,4 +143,4 @@ def test_calls_that_nobody_could_follow(tmp_path: Path, capsys: pytest.CaptureFi
     unknown: Call = bind(op("map", ADDR, PAGE, 77), client=1)
     path = write_trace(tmp_path, *CALLS, unknown)
     err = ask(capsys, path, hex(ADDR))[2]
-    assert any(line.startswith(f"{path}: of 1 calls it is not known what they did; call 9: ") for line in err)
+    assert any(line.startswith(f"{path}: 1 call of which the effect is not known; call 9: ") for line in err)

@@ -48,7 +48,7 @@ def test_a_session_runs_below_the_device(tmp_path: Path) -> None:
     report = ended.stderr.splitlines()
     assert report[0].endswith("ended with 1 on TU102, 8 GiB")
     assert report[1].startswith("  calls         5 in 2 opens: ")
-    again = f"gpuvm run -o trace.jsonl -- env GPUVM_PYTEST=1 {sys.executable} -m pytest "
+    again = f"gpuvm record -- env GPUVM_PYTEST=1 {sys.executable} -m pytest "
     assert report[-1].startswith(f"  next          {again}")
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpuvm.nouveau import VM_BIND_OP_MAP, VmBindOp
 from gpuvm.nouveau.engine.push_buffer import PushBuffer
 from gpuvm.nouveau.uapi import numbers
 from gpuvm.trace.trace import Trace
@@ -182,16 +183,32 @@ def move_and_compare(world: World) -> None:
     assert sum(move[3] is None for move in moves) <= len(handles)
 
 
+def test_a_handle_that_is_not_answered_means_nothing(world: World) -> None:
+    """A request that only writes: what the program left in the field is no handle of the new object."""
+    client = world.open()
+    vm_init(world, client)
+    handle = gem_new(world, client)
+    made = handle, 2, PAGE, 0, 0, 0, 0, 0, PAGE
+    assert world.call(client, numbers.GEM_NEW, "IIQQQIIII", *made, direction=1) == made
+    vm_bind(world, client, (0, 0, handle, BASE, 0, TILE))
+    trace = world.trace()
+    assert rows(trace, "SELECT id, size FROM objects") == [(2, 1 << 20), (3, PAGE)]
+    assert rows(trace, "SELECT object FROM mappings") == [(2,)]
+
+
 def test_calls_that_are_not_made_as_ioctls_hold_nothing_up(world: World) -> None:
-    """A library's own calls are not in the trace; what engines do for them is."""
+    """A library's own calls are not in the trace; what is done for them is, and belongs to none that are."""
     client = world.open()
     vm_init(world, client)
     handle = client.gem_new(1 << 20, 2).handle
     vm_bind(world, client, (0, 0, handle, BASE, 0, TILE))
-    client.vm_bind([], run_async=True)
+    client.vm_bind([VmBindOp(VM_BIND_OP_MAP, 0, handle, BASE + TILE, 0, TILE)], run_async=True)
+    vm_bind(world, client, (0, 0, handle, BASE + (1 << 30), 0, TILE))
     client.settle()
     trace = world.trace()
-    assert [call for (call,) in rows(trace, "SELECT call FROM calls")] == ["vm_init", "vm_bind"]
+    assert [call for (call,) in rows(trace, "SELECT call FROM calls")] == ["vm_init", "vm_bind", "vm_bind"]
+    assert [call for (call,) in rows(trace, "SELECT call FROM page_work")] == [2, 3]
+    assert rows(trace, "SELECT call, error FROM fences") == [(None, 0)]
 
 
 def test_an_exception_out_of_a_call_holds_nothing_up(world: World) -> None:

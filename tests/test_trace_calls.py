@@ -25,8 +25,9 @@ HEAD = (1, 7, 1, 0)
         (call("gem_info", handle=2), recorded.GemInfo(*HEAD, "gem_info", 2, None)),
         (call("gem_cpu_prep", handle=2, flags=4), recorded.CpuPrep(*HEAD, "gem_cpu_prep", 2, 4)),
         (call("gem_cpu_fini", handle=2), recorded.CpuFini(*HEAD, "gem_cpu_fini", 2)),
-        (call("getparam", param=17), recorded.GetParam(*HEAD, "getparam", 17)),
-        (call("get_cap", capability=0x13), recorded.GetCap(*HEAD, "get_cap", 0x13)),
+        (call("getparam", param=4, value=2**63), recorded.GetParam(*HEAD, "getparam", 4, 2**63)),
+        (call("getparam", param=17), recorded.GetParam(*HEAD, "getparam", 17, None)),
+        (call("get_cap", capability=0x13), recorded.GetCap(*HEAD, "get_cap", 0x13, None)),
         (
             call("prime_handle_to_fd", handle=2, flags=2, fd=9),
             recorded.GemExport(*HEAD, "prime_handle_to_fd", 2, 2, 9),

@@ -197,6 +197,7 @@ DAMAGE = {
     "UPDATE jobs SET queued = 5, took = -1": "a job that was done before it was queued",
     "UPDATE jobs SET context = 1, seqno = 1": "one fence of two jobs: (1, 1)",
     "UPDATE pushes SET call = 3 WHERE call = 5": "a push buffer of a call that is no EXEC: (3, 0)",
+    "INSERT INTO faults VALUES (1, 0, 1, 1, 5, 0, '', '', '', '', 99, 0, '')": "a fault that names a call",
     "UPDATE totals SET value = 8 WHERE what = 'map'": "map is 8 in totals, and there are 2",
     "UPDATE call_totals SET calls = 4 WHERE nr = 82 AND ret = 0": "call_totals and calls differ in (1, 82, 0",
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Set
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driver_traces import READY, binary, channel_alloc, execute, point, replay_of, syncobj
+from gpuvm.trace import database
 from gpuvm.trace.errors import TraceError
 from gpuvm.trace.jsonl import read_records
 from gpuvm.trace.recorded import Record, Submission, VmBind
-from gpuvm.trace.trace import Trace
-from gpuvm.trace.trim import trim, write_json_lines
+from gpuvm.trace.trace import Form, Trace
+from gpuvm.trace.trim import trim, write_json_lines, write_sqlite
+from gpuvm.trace.writer import Writer
 from random_traces import random_records, renumbered
 from suite import scaled
-from trace_scenes import trace_of, trace_of_records
+from trace_scenes import records_of_lines, trace_of, trace_of_records
 from tracefile import PAGE, SPARSE_BUFFER, Call, bind, call, gem_close, gem_new, op, vm_init
 
 EMITTED = """
@@ -230,6 +234,22 @@ def test_it_is_smaller() -> None:
     )
     calls = [*READY, *churn * 50, execute(1, 0)]
     assert kept(*calls, first=len(calls)) == [1, 2, 3, 4, len(calls)]
+
+
+def test_a_fault_names_no_call_that_is_left_out(tmp_path: Path) -> None:
+    """Who unmapped comes after the EXEC, and does not stay; who had mapped does."""
+    calls = [*READY, execute(1, 0), bind(op("unmap", 0, PAGE))]
+    with closing(database.create_temporary()) as db:
+        writer = Writer(db)
+        for record in records_of_lines(*calls):
+            writer.call(record)
+        writer.faulted(9, 1, 1, 5, 0, "READ", "PTE", "use after unmap", "copy", 6, 3, "{}")
+        writer.finish()
+        with open(tmp_path / "small", "wb") as file:
+            write_sqlite(trim(Trace("whole", Form.SQLITE, db), first=5, last=5), file)
+    with Trace.open(str(tmp_path / "small")) as small:
+        small.check()
+        assert small.db.execute("SELECT call, unmapped, mapped FROM faults").fetchall() == [(5, None, 3)]
 
 
 def test_json_lines_of_it() -> None:

@@ -195,7 +195,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["view", trace, "-o", out, "-f", "--client", "1"]) == 0
     capsys.readouterr()
     assert main(["view", trace, "-o", out, "-f", "--client", "9"]) == 2
-    assert "there is no client 9; there are 1" in capsys.readouterr().err
+    assert "there is no client 9; clients: 1" in capsys.readouterr().err
     assert os.path.getsize(out) > 100_000
 
 

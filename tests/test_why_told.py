@@ -155,6 +155,36 @@ def test_used_before_the_bind_has_run(done: int | None, text: str) -> None:
     )
 
 
+def test_mapped_anew_while_it_was_used() -> None:
+    def then(writer: Writer) -> None:
+        writer.accessed(6 * US, US, 1, 1, 6, "copy", READ, ADDR, PAGE)
+        writer.accessed(9 * US, US, 1, 1, 6, "copy", READ, ADDR, PAGE)
+
+    other, anew = gem_new(6, size=4 * PAGE, domain=4), bind(op("map", ADDR, 4 * PAGE, 6))
+    assert said(recorded(*SETUP, other, exec_(), anew, then=then)) == Verdict(
+        "mapped by call 7 (vm_bind): it is byte 0x0 of object 5 (handle 6); call 6 (exec on channel 1), "
+        "which reads it, was queued before that and had not ended",
+        (6, 7),
+    )
+
+
+@pytest.mark.parametrize(
+    ("done", "text"), [(30, " 20 us before the bind was in the page table"), (10, ""), (None, "")]
+)
+def test_used_before_the_bind_was_done(done: int | None, text: str) -> None:
+    def then(writer: Writer) -> None:
+        writer.queued(4, 3, 1, "binds", 4 * US)
+        if done is not None:
+            writer.done(3, 1, done * US, 0)
+        writer.accessed(10 * US, US, 1, 1, 5, "copy", READ, ADDR, PAGE)
+
+    assert said(recorded(*SETUP[:3], {**SETUP[3], "flags": 1}, exec_(), then=then)) == Verdict(
+        "mapped by call 4 (vm_bind): it is byte 0x0 of object 2 (handle 5); last used by call 5 (exec on "
+        f"channel 1), which reads it{text}",
+        (4, 5),
+    )
+
+
 def test_what_uses_it() -> None:
     def then(writer: Writer) -> None:
         for i in range(3):
@@ -216,7 +246,12 @@ def test_what_uses_it() -> None:
             1 << 30,
             "never bound; it was in a sparse region, which call 6 (vm_bind) dropped",
         ),
-        ((call("close"),), ADDR, "unmapped when call 5 (close) ended the space"),
+        ((call("close"),), ADDR, "mapped by call 4 (vm_bind): it is byte 0x0 of object 2 (handle 5)"),
+        (
+            (call("close"),),
+            ADDR + 4 * PAGE,
+            "never mapped; it is right behind what call 4 mapped of object 2 (handle 5)",
+        ),
         (
             (bind(op("unmap", ADDR, PAGE)),),
             ADDR + PAGE,
@@ -227,6 +262,11 @@ def test_what_uses_it() -> None:
 )
 def test_verdicts(calls: tuple[Call, ...], addr: int, text: str) -> None:
     assert said(trace_of(*SETUP, *calls), addr).text == text
+
+
+def test_after_the_close() -> None:
+    verdict = said(trace_of(*SETUP, call("close")), at=5)
+    assert verdict == Verdict("unmapped when call 5 (close) ended the space", (5,))
 
 
 def test_not_yet() -> None:

@@ -23,6 +23,11 @@ class Contender(ABC):
     def jobs(self, units: int) -> list[Job]:
         """What each thread has to run so that `units` are done by all of them together."""
 
+    @property
+    def clock(self) -> Callable[[], int] | None:
+        """Its own, in ns, if another process does the work; None: the table's."""
+        return None
+
     def settle(self) -> None:  # noqa: B027 (most have done everything by then)
         """Wait for what the jobs have left under way, after the clock has stopped."""
 

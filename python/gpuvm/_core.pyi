@@ -252,8 +252,6 @@ class ProcessMemory:
 @disjoint_base
 class CopiedMemory(ProcessMemory):
     def __new__(cls, memory: ProcessMemory) -> Self: ...
-    @property
-    def first(self) -> bytes: ...
 
 @disjoint_base
 class RawSpool:

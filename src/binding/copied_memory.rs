@@ -61,13 +61,6 @@ impl CopiedMemory {
         copies.1.push((addr.extract()?, copy));
         Ok(())
     }
-
-    /// What was read at first, which is the call's structure; b"" if nothing was.
-    #[getter]
-    fn first(&self) -> Vec<u8> {
-        let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        copies.0.first().map_or_else(Vec::new, |(_, data)| data.clone())
-    }
 }
 
 impl CopiedMemory {

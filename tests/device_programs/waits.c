@@ -121,6 +121,7 @@ static void stop(int number)
 {
     int status;
     if ((child = fork()) == 0) {
+        setpgid(0, 0);  // a group that is an orphan, as ours may be, does not stop at SIGTSTP
         CHECK(wait_for(1) == 0);
         _exit(0);
     }

@@ -82,7 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
         _add_options(behind)
         behind.add_argument("-f", "--force", action="store_true")
         behind.usage = parser.usage
-        behind.parse_args(words[1:], arguments)
+        if "--" in words:
+            parser.error("pass a TRACE, or a program after --, not both")
+        _, rest = behind.parse_known_args(words[1:], arguments)
+        if rest:
+            parser.error(f"one TRACE is checked, without: {' '.join(rest)}")
     if arguments.rules or arguments.explain is not None:
         return _tell_rules(arguments)
     suppressions = _suppressions(arguments)
@@ -150,7 +154,7 @@ def _check(
 
     ignored = arguments.ignore or ()
     if arguments.sarif is not None:
-        check_destination(arguments.sarif, force=arguments.force)
+        check_destination(arguments.sarif, force=arguments.force, source=path)
     with open_trace(path) as trace:
         lines = trace.form is Form.JSON_LINES
         with Progress(f"check {trace.name}", len(RULES), "rules") as progress:

@@ -13,12 +13,18 @@ from gpuvm.cli.options import OutputError
 from gpuvm.trace.source import display_name
 
 
-def check_destination(path: str, *, force: bool) -> None:
+def check_destination(path: str, *, force: bool, source: str | None = None) -> None:
     """Complain early, before a long replay.
 
+    Args:
+        source: what is read for it, by a verb that writes a file alone. That is evidence, and not replaced by
+            what is made of it.
+
     Raises:
-        OutputError: the file exists and ``force`` is not set; it is a directory.
+        OutputError: the file exists and ``force`` is not set; it is a directory; it is ``source``, or ``-``.
     """
+    if source is not None and path == "-":
+        raise OutputError("-: this does not go to standard output; pass a file name, ./- if it is to be -")
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -27,6 +33,8 @@ def check_destination(path: str, *, force: bool) -> None:
         raise OutputError(f"{display_name(path)}: is a directory")
     if stat.S_ISREG(mode) and not force:
         raise OutputError(f"{display_name(path)}: exists already; --force overwrites it, -o names another")
+    if source is not None and os.path.exists(source) and os.path.samefile(path, source):
+        raise OutputError(f"{display_name(path)}: is the file that is read; -o names another")
 
 
 def write_text(path: str, text: str, *, force: bool) -> None:

@@ -14,7 +14,8 @@ effect, with its number, its client, what it was about and what it returned.
 
 Fields have the names of the uAPI, flags are named, and those that are 0 by default are left out. Behind a
 handle stands in <> what it named then: an object or a sync object, by the call that made it, which is its id
-in every other verb. A sync object's point is behind a colon, what the call gave back behind =>.
+in every other verb. A sync object's point is behind a colon, what the call gave back behind =>. fd is a
+number of the file that was passed, the same in every process, and not the descriptor.
 
 A trace that is still being recorded is printed as far as it is."""
 
@@ -59,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
             )
     first, last = arguments.calls
     with open_trace(arguments.trace) as trace:
+        if arguments.client is not None:
+            trace.clients_of(arguments.client)
         which = Selection(first, last, arguments.client, names, arguments.failed)
         told = False
         for line in dump_lines(trace, which, times=arguments.times, ops=arguments.ops, full=arguments.full):

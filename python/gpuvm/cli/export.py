@@ -66,7 +66,10 @@ def _check_usage(arguments: argparse.Namespace) -> None:
         arguments.parser.error(f"--table is of csv; {arguments.format} has all tables in one file")
     folder = arguments.format == "csv" and arguments.table is None
     if arguments.output != "-":
-        (_check_folder if folder else check_destination)(arguments.output, force=arguments.force)
+        if folder:
+            _check_folder(arguments.output, force=arguments.force)
+        else:
+            check_destination(arguments.output, force=arguments.force, source=arguments.trace)
     elif folder:
         arguments.parser.error("csv is a file for each table: -o FOLDER, or --table NAME for one alone")
     elif arguments.format == "perfetto" and sys.stdout.isatty():

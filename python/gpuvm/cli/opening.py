@@ -31,5 +31,19 @@ def open_trace(path: str) -> Iterator[Trace]:
     with trace:
         try:
             yield trace
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise damaged(trace.name, error) from None
+        except (LookupError, ArithmeticError, TypeError, ValueError):
+            _blame(trace)
+            raise
+
+
+def _blame(trace: Trace) -> None:
+    """Whether it is the trace's fault that a verb met what cannot be."""
+    from gpuvm.errors import CheckFailed
+    from gpuvm.trace.errors import TraceError
+
+    try:
+        trace.check()
+    except CheckFailed as error:
+        raise TraceError(trace.name, f"damaged: {error}; copy it again, or record again") from None

@@ -105,6 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     with open_stream(arguments.file, "read", arguments.until) as stream:
         records = list(_records(stream))
     name = stream.name
+    if not records:
+        raise TraceError(name, "no call in it; the recording was killed before there was one")
     title = f"{name}, {stream.unit} 1-{records[-1].line}"
     driver = any(map(_needs_driver, records)) if arguments.driver is None else arguments.driver
     if driver and arguments.vram is None:

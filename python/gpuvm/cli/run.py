@@ -91,7 +91,8 @@ def program(arguments: argparse.Namespace) -> list[str]:
     if words[:1] == ["--"]:
         words = words[1:]
     if not words:
-        arguments.parser.error("no program; pass one after --, such as: gpuvm run -- vulkaninfo --summary")
+        parser = arguments.parser
+        parser.error(f"no program; pass one after --, such as: {parser.prog} -- vulkaninfo --summary")
     return words
 
 
@@ -167,7 +168,7 @@ def recorded(
         tell(f"cannot write {display_name(path)}: {recording.failed}; it is not complete")
     elif not (recording.calls or recording.closes):  # there was no program, or it made no call
         recording.remove()
-    return ended, TraceMade(path, recording.calls, recording.closes)
+    return ended, TraceMade(path, recording.calls, recording.closes, recording.failed is None)
 
 
 def carry_out(words: Sequence[str], device: Options, **observers: Any) -> RunResult | int:

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gpuvm.report.picture import picture
 
     output = arguments.output or _default_output(arguments.file)
-    check_destination(output, force=arguments.force)
+    check_destination(output, force=arguments.force, source=arguments.file)
     with open_stream(arguments.file, "replay", arguments.until) as stream:
         space = take_snapshot(stream, client=arguments.client)
     word = "bo" if space.client is None else "handle"

@@ -17,8 +17,8 @@ and va_len; --json and --csv have numbers as the tables have them. There are fun
 size(x), 64 KiB; errno_name(x), ENOENT."""
 
 _EXAMPLE = """\
-gpuvm sql app.gpuvm "SELECT call, count(*), sum(took) FROM calls GROUP BY call"  # where the time went
-gpuvm sql app.gpuvm "SELECT * FROM mappings WHERE died IS NULL"  # what was still mapped
+gpuvm sql app.gpuvm "SELECT call, sum(took) FROM calls GROUP BY call"  # where the time went
+gpuvm sql app.gpuvm "SELECT * FROM mappings WHERE born <= 9 AND ifnull(died, 10) > 9"  # after call 9
 gpuvm sql app.gpuvm  # the tables"""
 
 

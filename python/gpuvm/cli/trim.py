@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gpuvm.cli.destination import writing
+from gpuvm.cli.destination import check_destination, writing
 from gpuvm.cli.opening import open_trace
 from gpuvm.cli.options import EXIT_OK, Verbs, add_calls, add_client, add_verb, note
 from gpuvm.cli.progress import Progress
@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gpuvm.trace.recording import LINES
     from gpuvm.trace.trim import trim, write_json_lines, write_sqlite
 
+    check_destination(arguments.output, force=arguments.force, source=arguments.trace)
     first, last = arguments.calls
     with open_trace(arguments.trace) as trace, writing(arguments.output, force=arguments.force) as file:
         with Progress(f"trim {trace.name}", last or trace.last_call()) as progress:

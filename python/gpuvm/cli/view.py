@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gpuvm.report.page import page  # NumPy is slow to load
     from gpuvm.report.sizes import size_text
 
-    check_destination(arguments.output, force=arguments.force)
+    check_destination(arguments.output, force=arguments.force, source=arguments.trace)
     with open_trace(arguments.trace) as trace:
         text = page(trace, client=arguments.client)
     write_text(arguments.output, text, force=arguments.force)

@@ -18,9 +18,9 @@ _DESCRIPTION = """\
 Tell everything that ever happened to an address: who made the object there, who mapped, cut and unmapped it,
 which engines used it, faults, evictions, and what lies around it.
 
-The first lines are the verdict. What lies around it is told as it was before the first fault there, at the
-end if there was none, or after the call of --at. With several clients, those are told that ever had the
-address."""
+The first lines are the verdict. It and what lies around are of the moment before the first fault there; if
+there was none of the end, before the client closed the device; with --at of the moment after that call. With
+several clients, those are told that ever had the address."""
 
 _EXAMPLE = """\
 gpuvm why app.gpuvm 0x3ffff06000  # who unmapped it?
@@ -88,16 +88,10 @@ def _clients(trace: Trace, addr: int, number: int | None) -> list[int]:
         TraceError: none has the number, or none an address space.
     """
     from gpuvm.report.history_reader import clients_with
-    from gpuvm.trace.database import signed
     from gpuvm.trace.errors import TraceError
 
-    clients = trace.clients()
     if number is not None:
-        found = [signed(client.id) for client in clients if client.number == number]
-        if not found:
-            known = ", ".join(str(client.number) for client in clients)
-            raise TraceError(trace.name, f"there is no client {number}; there are {known or 'none'}")
-        return found
+        return [client.id for client in trace.clients_of(number)]
     if found := clients_with(trace.db, addr):
         return found
     binds = "SELECT client FROM calls WHERE call = 'vm_bind' GROUP BY client ORDER BY count(*) DESC"
@@ -116,7 +110,8 @@ def _doubts(trace: Trace) -> Iterator[str]:
     count, first = trace.db.execute("SELECT count(*), min(call) FROM doubts").fetchone()
     if count:
         why = trace.db.execute("SELECT why FROM doubts WHERE call = ?", (first,)).fetchone()[0]
-        yield f"{trace.name}: of {count:,} calls it is not known what they did; call {first}: {why}"
+        calls = f"{count:,} call" if count == 1 else f"{count:,} calls"
+        yield f"{trace.name}: {calls} of which the effect is not known; call {first}: {why}"
     timed = trace.db.execute("SELECT 1 FROM calls WHERE took IS NOT NULL LIMIT 1").fetchone()
     if timed is None:
         yield f"{trace.name}: when jobs ran, and what engines used, was not recorded; `gpuvm record` does"

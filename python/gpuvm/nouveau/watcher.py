@@ -31,10 +31,10 @@ class Watcher:
     """
 
     def opened(self, client: Client) -> None:
-        """A new client."""
+        """A new client. Locking: the device's mutex over opens."""
 
     def closed(self, client: Client) -> None:
-        """All that it had is gone."""
+        """All that it had is gone. Locking: none."""
 
     def bound(self, client: Client, number: int) -> None:
         """A VM_BIND has passed the point of no return, in the thread of the call.

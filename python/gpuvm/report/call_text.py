@@ -72,7 +72,12 @@ NAMELESS: Final = Nameless()
 
 def call_name(record: Record) -> str:
     """``VM_BIND``; what is no ioctl is in lower case."""
-    return record.call if record.call == "close" else record.call.upper()
+    return shown_name(record.call)
+
+
+def shown_name(call: str) -> str:
+    """The same of a name as tables have it."""
+    return call if call == "close" else call.upper()
 
 
 def call_text(record: Record, names: Names = NAMELESS, *, full: bool = False) -> str:
@@ -249,10 +254,12 @@ def _getparam(told: _Told, record: recorded.GetParam) -> None:
 
     known = {param.value: param.name for param in Param}
     told.add("param", known.get(record.param, record.param))
+    told.answer("value", None if record.value is None else number(record.value))
 
 
 def _get_cap(told: _Told, record: recorded.GetCap) -> None:
     told.add("capability", _CAPS.get(record.capability, f"{record.capability:#x}"))
+    told.answer("value", None if record.value is None else number(record.value))
 
 
 def _syncobj_create(told: _Told, record: recorded.SyncobjCreate) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def _finding_lines(finding: Finding, file: str | None, colour: bool) -> Iterator
         severity = f"\x1b[1;{_COLOURS[finding.severity]}m{severity}\x1b[0m"
     yield f"{severity}: {finding.message} [{finding.rule}]"
     if file is not None and finding.addr is not None and finding.severity is not Severity.NOTE:
-        yield f"  next: gpuvm why {file} {finding.addr:#x} --client {finding.client}"
+        yield f"  next: gpuvm why {shlex.quote(file)} {finding.addr:#x} --client {finding.client}"
 
 
 def _summary(checked: Checked) -> str:

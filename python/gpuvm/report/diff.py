@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final
 
-from gpuvm.report.call_text import dump_line
+from gpuvm.report.call_text import dump_line, shown_name
 from gpuvm.report.columns import bold, side_by_side
 from gpuvm.report.names import TraceNames
 from gpuvm.trace.diff import Change, Kind, TraceDiff
@@ -57,7 +57,7 @@ def _more(changes: list[Change]) -> list[str]:
     lines = ["", "next differences"]
     for one in changes[:_SHOWN]:
         numbers = [f"{side} {n}" for side, n in (("A", one.a), ("B", one.b)) if n is not None]
-        lines.append(f"  call {', '.join(numbers)}: {one.call.upper()}: {one.kind.value}")
+        lines.append(f"  call {', '.join(numbers)}: {shown_name(one.call)}: {one.kind.value}")
     if len(changes) > _SHOWN:
         lines.append(f"  and {len(changes) - _SHOWN:,} more; --json has them all")
     return lines

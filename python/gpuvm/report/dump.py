@@ -9,7 +9,7 @@ from typing import Final
 from gpuvm.report.call_text import dump_line
 from gpuvm.report.names import TraceNames
 from gpuvm.trace.call_numbers import NUMBERS
-from gpuvm.trace.database import unsigned
+from gpuvm.trace.database import signed, unsigned
 from gpuvm.trace.recorded import Record
 from gpuvm.trace.trace import Trace
 
@@ -67,7 +67,7 @@ def _selected(trace: Trace, which: Selection) -> Iterator[Record]:
     if which.last is not None:
         conditions.append(f"c.id <= {which.last}")
     if which.client is not None:
-        conditions.append(f"clients.number = {which.client}")
+        conditions.append(f"clients.number = {signed(which.client)}")
     if which.calls:
         conditions.append(f"nr IN ({', '.join(str(NUMBERS[one]) for one in which.calls)})")
     if which.failed:

@@ -154,9 +154,12 @@ class _Collector:
         return self._calls[number]
 
     def _last_call(self, fault: Event | None) -> int:
-        """The last of all, or the last before the fault that may have changed the space."""
+        """The last before the fault that may have changed the space, or before the close, or of all."""
         if fault is None:
-            row = self._db.execute("SELECT max(id) FROM calls").fetchone()
+            closed = "SELECT id - 1 FROM calls WHERE nr = -1 AND client = ?"
+            row = self._db.execute(
+                f"SELECT coalesce(({closed}), max(id)) FROM calls", (self._client,)
+            ).fetchone()
         else:
             changing = ", ".join(str(NUMBERS[name]) for name in ("vm_init", "vm_bind", "close"))
             row = self._db.execute(
@@ -303,11 +306,12 @@ class _Collector:
     def _faults(self, stretch: tuple[int, int]) -> list[Event]:
         """Those in the stretch; where nothing ever was, in the page."""
         page = self._addr - self._addr % _PAGE
-        first, end = stretch if self._mappings else (page, page + _PAGE)  # of numbers as SQLite has them
+        # As SQLite has numbers, so up to the last byte: behind it there may be none.
+        first, last = (stretch[0], stretch[1] - 1) if self._mappings else (page, page + _PAGE - 1)
         rows = self._db.execute(
             "SELECT t, call, channel, addr, access, cause, engine, unmapped, mapped FROM faults "
-            "WHERE client = ? AND addr >= ? AND addr < ? ORDER BY t",
-            (self._client, first, end),
+            "WHERE client = ? AND addr BETWEEN ? AND ? ORDER BY t",
+            (self._client, first, last),
         )
         names = ("channel", "addr", "access", "cause", "engine", "unmapped", "mapped")
         return [
@@ -358,7 +362,8 @@ class _Collector:
         ).fetchall()
         for call, va, length, channel in rows:
             if call not in fetched:
-                yield self._event(Kind.PUSH, call, channel=channel, first=va, end=va + length)
+                first = unsigned(va)
+                yield self._event(Kind.PUSH, call, channel=channel, first=first, end=first + length)
 
 
 def _within(t: int, spans: Sequence[tuple[int, int]]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 from collections.abc import Iterator
 from textwrap import wrap
 from typing import Any, Final, TypeAlias
@@ -14,6 +15,7 @@ from gpuvm.report.names import TraceNames
 from gpuvm.report.sizes import size_text
 from gpuvm.trace.call_numbers import NUMBERS
 from gpuvm.trace.database import unsigned
+from gpuvm.trace.source import printable
 from gpuvm.trace.trace import Form, Trace, TraceClient
 
 _LABEL: Final = 16
@@ -37,7 +39,7 @@ def _lines(trace: Trace) -> Iterator[str]:
     yield f"{trace.name}: {form}, {_count(calls, 'call')}"
     for label, text in _rows(trace, calls):
         yield from wrap(
-            text,
+            printable(text),
             _WIDTH,
             initial_indent=f"  {label}".ljust(_LABEL),
             subsequent_indent=" " * _LABEL,
@@ -76,7 +78,10 @@ def _recording(trace: Trace, calls: int) -> Iterator[tuple[str, str]]:
 
 
 def _ending(status: int) -> str:
-    return f"ended with {status}" if status >= 0 else f"was killed by signal {-status}"
+    if status >= 0:
+        return f"ended with {status}"
+    known = -status in set(signal.Signals)
+    return f"was killed by {signal.Signals(-status).name if known else f'signal {-status}'}"
 
 
 def _clients(trace: Trace) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -178,9 +179,10 @@ def _line(texts: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 
 
 def write_json(query: Query, out: TextIO) -> None:
-    """An object a row, one a line; what is no text is in hexadecimal."""
+    """An object a row, one a line; what is no text is in hexadecimal, and infinity null: JSON has none."""
     for row in query:
         values = [value.hex() if isinstance(value, bytes) else value for value in row]
+        values = [None if isinstance(value, float) and math.isinf(value) else value for value in values]
         out.write(json.dumps(dict(zip(query.columns, values, strict=True)), separators=(",", ":")) + "\n")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from gpuvm.errors import ERRNO_NAMES
 from gpuvm.nouveau.engine.classes import action, class_name, method_name
 from gpuvm.report.sizes import size_text
-from gpuvm.trace.source import display_name
+from gpuvm.trace.source import display_name, printable
 
 if TYPE_CHECKING:
     from gpuvm.device.server import ServerStatistics
@@ -39,6 +39,8 @@ class TraceMade:
     calls: int
     closes: int
     """Of opens, which stand in a trace as calls do."""
+    whole: bool
+    """All that was told could be written; if not, nobody knows how much was."""
 
 
 def run_report(result: RunResult, trace: TraceMade | None = None) -> str:
@@ -82,7 +84,8 @@ def _lines(result: RunResult, trace: TraceMade | None) -> Iterator[str]:
     if trace is not None:
         closes = f", {trace.closes} of them the close of an open" if trace.closes else ""
         calls = _count(trace.calls + trace.closes, "call", "calls")
-        yield from _row("trace", f"{display_name(trace.path)}: {calls}{closes}")
+        told = f"{calls}{closes}" if trace.whole else "not complete, and why is told above"
+        yield from _row("trace", f"{display_name(trace.path)}: {told}")
     yield "  next".ljust(_LABEL) + _next(result, trace)  # in one line, to be copied
 
 
@@ -245,7 +248,7 @@ def _count(number: int, one: str, many: str) -> str:
 def _row(label: str, text: str) -> list[str]:
     head = f"  {label}".ljust(_LABEL)
     return wrap(
-        text,
+        printable(text),
         _WIDTH,
         initial_indent=head,
         subsequent_indent=" " * _LABEL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpuvm.report.history import Event, History, Kind, Mapping
@@ -63,7 +64,8 @@ class _Sentence:
         if history.here is not None:
             mapped = self._mapped(history.here)
             return f"{who} {access}, and faulted: {cause}; {mapped}{self._not_run(history.here, fault)}"
-        return f"{who} {access}, and faulted: {cause}; {self.of_nothing()}"
+        nothing = self.of_nothing()
+        return f"{who} {access}, and faulted: {cause if nothing.startswith(cause) else f'{cause}; {nothing}'}"
 
     def _use_after(self, unmapped: Event, fault: Event, who: str, access: str) -> str:
         """The cause of most faults."""
@@ -81,11 +83,10 @@ class _Sentence:
 
     def _not_run(self, here: Mapping, fault: Event) -> str:
         """Whether the page table did not show it yet."""
-        born = (one for one in self._history.events if one.kind is Kind.MAPPED and one.call == here.born)
-        facts = next((one.facts for one in born), {})
-        if not facts.get("job") or fault.t is None:
+        mapped = self._bind(here)
+        if mapped is None or not mapped.facts.get("job") or fault.t is None:
             return ""
-        done = facts["done"]
+        done = mapped.facts["done"]
         if done is None:
             return "; its job had not run"
         return f"; its job ran {duration(done - fault.t)} too late" if done > fault.t else ""
@@ -95,10 +96,34 @@ class _Sentence:
         history = self._history
         touched = [one for one in history.events if one.kind in (Kind.TOUCHED, Kind.PUSH)]
         since = [one for one in touched if one.call is not None and here.born <= one.call <= history.at]
+        late = self._late(here, touched)
+        if late is not None:
+            text += f"; {self._exec(late)}, which {using(late)}, was queued before that and had not ended"
         if since:
             last = since[-1]
-            return f"{text}; last used by {self._exec(last)}, which {using(last)}"
-        return f"{text}; no engine has used it since" if history.timed else text
+            return f"{text}; last used by {self._exec(last)}, which {using(last)}{self._early(here, last)}"
+        return f"{text}; no engine has used it since" if history.timed and late is None else text
+
+    def _late(self, here: Mapping, touched: Sequence[Event]) -> Event | None:
+        """An EXEC from before the bind that used what it maps."""
+        mapped = self._bind(here)
+        if mapped is None or mapped.t is None:
+            return None
+        earlier = [one for one in touched if one.call is not None and one.call < here.born]
+        return next((one for one in reversed(earlier) if one.facts.get("last", 0) > mapped.t), None)
+
+    def _early(self, here: Mapping, used: Event) -> str:
+        """Whether an EXEC from after the bind came before what it maps was in the page table."""
+        mapped = self._bind(here)
+        done = None if mapped is None or not mapped.facts.get("job") else mapped.facts["done"]
+        if done is None or used.t is None or used.t >= done:
+            return ""
+        return f" {duration(done - used.t)} before the bind was in the page table"
+
+    def _bind(self, here: Mapping) -> Event | None:
+        """What made the mapping."""
+        events = self._history.events
+        return next((one for one in events if one.kind is Kind.MAPPED and one.call == here.born), None)
 
     def _mapped(self, here: Mapping) -> str:
         history = self._history

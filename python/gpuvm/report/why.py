@@ -15,6 +15,7 @@ from gpuvm.report.names import TraceNames
 from gpuvm.report.sizes import size_text
 from gpuvm.report.verdict import Verdict, byte_of, duration, interval, object_text, verdict
 from gpuvm.trace.recorded import DOMAIN_GART, DOMAIN_VRAM
+from gpuvm.trace.source import printable
 from gpuvm.trace.trace import Trace
 
 _WIDTH = 110
@@ -33,7 +34,7 @@ def why_text(history: History, *, everything: bool = False) -> str:
     Args:
         everything: no event is left out.
     """
-    name = f' "{history.client_name}"' if history.client_name else ""
+    name = f' "{printable(history.client_name)}"' if history.client_name else ""
     lines = [f"{history.addr:#x} of client {history.client}{name}", ""]
     lines += wrap(verdict(history).text, _WIDTH, initial_indent="  ", subsequent_indent="  ")
     first, end = history.stretch

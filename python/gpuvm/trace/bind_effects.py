@@ -41,7 +41,6 @@ class Effect(NamedTuple):
 
 
 _MAP: Final = 0
-_UNMAP: Final = 1
 _MADE, _DROPPED, _OP = range(3)  # what a row is about; in this order they are told of a call
 
 _Row: TypeAlias = tuple[int, ...]  # call, what, client, addr, end; of ops also code, and what shows: below

@@ -51,9 +51,9 @@ FIELDS: Final[dict[str, tuple[type[Other], tuple[Field, ...]]]] = {
     "gem_info": (recorded.GemInfo, (_HANDLE, _result("size", U64_MAX))),
     "gem_cpu_prep": (recorded.CpuPrep, (_HANDLE, _FLAGS)),
     "gem_cpu_fini": (recorded.CpuFini, (_HANDLE,)),
-    "getparam": (recorded.GetParam, (_needed("param", U64_MAX),)),
+    "getparam": (recorded.GetParam, (_needed("param", U64_MAX), _result("value", U64_MAX))),
     # every DRM driver
-    "get_cap": (recorded.GetCap, (_needed("capability", U64_MAX),)),
+    "get_cap": (recorded.GetCap, (_needed("capability", U64_MAX), _result("value", U64_MAX))),
     "prime_handle_to_fd": (recorded.GemExport, (_HANDLE, _FLAGS, _result("fd", S32_MAX))),
     "syncobj_create": (recorded.SyncobjCreate, (_FLAGS, _result("handle"))),
     "syncobj_destroy": (recorded.SyncobjDestroy, (_HANDLE,)),

@@ -19,9 +19,6 @@ class Copied(CopiedMemory, UserMemory):
 
     Args:
         memory: the program's.
-
-    Attributes:
-        first: what was read at first.
     """
 
     __slots__ = ()

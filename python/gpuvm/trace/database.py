@@ -117,7 +117,7 @@ def open_database(path: str) -> sqlite3.Connection:
     _look_at_header(path, name)
     try:
         db = _connect(path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise damaged(name, error) from None
     register_functions(db)
     return db
@@ -169,21 +169,21 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def _connect_to(path: str, mode: str) -> sqlite3.Connection:
-    uri = f"file:{quote(os.path.abspath(path))}?mode={mode}"
+    uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
         # All that is read is of one moment, even while the file is being written.
         db.execute("BEGIN")
         db.execute("SELECT count(*) FROM about").fetchone()
         db.execute("PRAGMA query_only = ON")
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):  # what SQLite says of broken text need not be text
         db.close()
         raise
     return db
 
 
-def damaged(name: str, error: sqlite3.Error) -> TraceError:
-    """What SQLite found wrong with a trace."""
+def damaged(name: str, error: sqlite3.Error | UnicodeDecodeError) -> TraceError:
+    """What SQLite, or who read its text, found wrong with a trace."""
     return TraceError(name, f"damaged ({error}); what `sqlite3 {name} .recover` saves may be read")
 
 

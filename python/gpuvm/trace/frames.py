@@ -39,6 +39,8 @@ ABOUT: Final = 10
 """Key, value."""
 NOTHING: Final = 11
 """A place that nothing has."""
+QUEUED: Final = 12
+"""Time, fence's context, seqno and timeline; of a job whose call is not told."""
 
 Frame = tuple[Any, ...]
 

@@ -129,10 +129,6 @@ class Order:
             return number < self._number[later]
         return self._before[later].get(queue, 0) >= number
 
-    def has_job(self, call: int) -> bool:
-        """Whether the call was an accepted EXEC or VM_BIND."""
-        return self._job(call) is not None
-
     def _job(self, call: int) -> int | None:
         at = bisect_left(self._calls, call)
         return at if at < len(self._calls) and self._calls[at] == call else None

@@ -6,7 +6,7 @@
 | jobs | ``drm_sched_job``, ``drm_run_job``, ``drm_sched_process_job``: a ring a channel or queue of binds |
 | fences | ``dma_fence_init``, ``_emit`` (its job was started), ``_signaled`` |
 | waits for sync objects | ``dma_fence_wait_start`` and ``_end``, for the fence that ended the wait |
-| objects, mappings | ``vulkan_memory_event``: made, bound, unbound, destroyed; type 0 may be in VRAM, 1 not |
+| objects, mappings | ``vulkan_memory_event``: made, bound, unbound, destroyed; even types may be in VRAM |
 | mapped bytes, VRAM | counters |
 | moves, faults | slices of "moves of objects", evictions named so; instants of "faults" |
 

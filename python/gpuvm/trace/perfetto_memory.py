@@ -28,14 +28,14 @@ def write_objects(db: sqlite3.Connection, packets: Packets, pid_of: PidOf) -> No
     """Device memory that is made, and destroyed; its number is the object's."""
     for memory, bytes_, domain, client, time, call, born in db.execute(_OBJECTS):
         operation = Operation.CREATE if born else Operation.DESTROY
-        kind = _memory_type(domain)
+        heap = _heap(domain)
         said = VulkanMemory(
-            Source.DEVICE_MEMORY, operation, pid_of(client), call, memory, unsigned(bytes_), kind
+            Source.DEVICE_MEMORY, operation, pid_of(client), call, memory, unsigned(bytes_), heap
         )
         packets.vulkan_memory(time, said)
 
 
-def _memory_type(domain: int | None) -> int:
+def _heap(domain: int | None) -> int:
     return 0 if (DOMAIN_ANY if domain is None else domain) & DOMAIN_VRAM else 1
 
 
@@ -66,8 +66,8 @@ def write_mappings(
             if memory is None:
                 continue
             operation = Operation.BIND if made else Operation.DESTROY_BOUND
-            kind = _memory_type(domain)
-            said = VulkanMemory(Source.BUFFER, operation, pid, call, memory, range, kind, unsigned(addr))
+            heap = _heap(domain)
+            said = VulkanMemory(Source.BUFFER, operation, pid, call, memory, range, heap, unsigned(addr))
             packets.vulkan_memory(time, said)
         if client not in tracks:
             tracks[client] = counter(client, f"client {unsigned(client)} mapped")

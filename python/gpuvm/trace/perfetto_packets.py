@@ -81,8 +81,12 @@ class Operation(IntEnum):
     DESTROY_BOUND = 4
 
 
+HEAPS: Final = 2
+"""VRAM, and memory that is never there."""
+
+
 class VulkanMemory(NamedTuple):
-    """What a VulkanMemoryEvent says; sizes in bytes."""
+    """What a VulkanMemoryEvent says; sizes in bytes, heaps below ``HEAPS``."""
 
     source: Source
     operation: Operation
@@ -90,7 +94,7 @@ class VulkanMemory(NamedTuple):
     function: str
     memory: int
     size: int
-    memory_type: int
+    heap: int
     address: int | None = None
 
 
@@ -127,6 +131,7 @@ class Packets:
         self._names: dict[Interned, dict[str, int]] = {table: {} for table in Interned}
         self._notes: dict[Note, bytes] = {}
         self._ends: dict[int, bytes] = {}
+        self._memory_owners: dict[int, int] = {}
         self._last_track = 0
         self._events: list[bytes] = []
         self._packet(_STATE_CLEARED)
@@ -173,6 +178,8 @@ class Packets:
     def vulkan_memory(self, time: int, said: VulkanMemory) -> None:
         """Memory was made, bound or freed."""
         new: list[bytes] = []
+        # Perfetto adds up one type's memory of all processes, and draws the sum as each one's own.
+        own = HEAPS * self._memory_owners.setdefault(said.pid, len(self._memory_owners))
         fields = [
             number(1, said.source),
             number(2, said.operation),
@@ -181,8 +188,8 @@ class Packets:
             number(6, said.size),
             number(7, self._name(Interned.FUNCTION, said.function, new)),
             fixed64(17, said.memory),
-            number(18, said.memory_type),
-            number(19, said.memory_type),
+            number(18, own + said.heap),
+            number(19, said.heap),
         ]
         if said.address is not None:
             fields.append(fixed64(5, said.address))

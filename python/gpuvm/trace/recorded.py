@@ -208,6 +208,7 @@ class GetParam(Other):
     """One of the device's numbers, by the number of the parameter."""
 
     param: int
+    value: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,7 @@ class GetCap(Other):
     """One of the driver's capabilities."""
 
     capability: int
+    value: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,11 +158,12 @@ class Recorder(Watcher):
 
     def queued(self, client: Client, channel: int, fence: Fence) -> None:
         """As ``Watcher``."""
-        mine = self._mine.own
+        mine, now = self._mine.own, task.now()
         if not mine.making:
+            self._tell(frames.QUEUED, now, fence.context, fence.seqno, fence.timeline)
             return
         mine.place = mine.place or self._place()
-        mine.job = channel, fence.context, fence.seqno, fence.timeline, task.now()
+        mine.job = channel, fence.context, fence.seqno, fence.timeline, now
 
     def started(self, fence: Fence) -> None:
         """As ``Watcher``."""

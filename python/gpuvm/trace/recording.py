@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from weakref import WeakSet
 
 import gpuvm
 from gpuvm.sync import task
@@ -55,6 +56,8 @@ class Recording:
     read meanwhile, and is there whatever becomes of this process, with all that was told until then. If that
     process cannot go on, or is killed, ``failed`` says why, and what is recorded goes on.
 
+    A process that ``fork`` makes of this one records nothing.
+
     Locking: one thread makes and closes it.
 
     Args:
@@ -93,6 +96,7 @@ class Recording:
         finally:
             os.close(file)
         self.recorder: Final = Recorder(self._spool)
+        _recordings.add(self)
 
     def _is_read(self) -> bool:
         """Whether the process that writes is there: it says nothing before its end."""
@@ -120,6 +124,12 @@ class Recording:
         self._spool.close()
         ended = Ended(*marshal.loads(said)) if said else Ended("the process that wrote it was killed", 0, 0)
         self.failed, self.calls, self.closes = ended
+
+    def after_fork(self) -> None:
+        """In a new process: leave it to the old one, who else would not be heard when it ends."""
+        self._closed = True
+        self._spool.abandon()
+        self._control.close()
 
     def remove(self) -> None:
         """Take the file away, which nobody wants: it is closed, and there is nothing in it."""
@@ -150,6 +160,17 @@ class Recording:
 
     def __repr__(self) -> str:
         return f"<Recording {self.path!r}>"
+
+
+_recordings: Final[WeakSet[Recording]] = WeakSet()
+
+
+def _after_fork() -> None:
+    for recording in _recordings:
+        recording.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _create(path: str, *, force: bool) -> int:

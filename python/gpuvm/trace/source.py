@@ -23,8 +23,12 @@ def display_name(path: str) -> str:
     """The path as messages and titles show it: ``-`` is standard input, unprintable bytes are escaped."""
     if path == "-":
         return "<stdin>"
-    printable = path.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in printable)
+    return printable(path.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def printable(text: str) -> str:
+    """Names that others chose, such as those of processes, without what a terminal takes as its own."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 class Source:

@@ -98,8 +98,7 @@ class Spool(RawSpool):
         """See whether there is a reader, and sleep while too much waits for it."""
         while not self.broken:
             if self._header[_BROKEN] or not self._is_read():
-                self.broken = True
-                super().close()
+                self.abandon()
             if self.flush() <= BEYOND:
                 return
             self._waits += 1
@@ -111,6 +110,11 @@ class Spool(RawSpool):
             task.Waiter().wait(task.now() + _PAUSE)
             self.make_room()
         self._header[_ENDED] = 1
+
+    def abandon(self) -> None:
+        """Drop what waits, and all that comes: it is for nobody."""
+        self.broken = True
+        super().close()
 
     def close(self) -> None:
         """Let go of the memory. Locking: nobody appends."""

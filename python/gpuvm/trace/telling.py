@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -42,8 +43,8 @@ class Telling:
         self._begun: Final = begun
         self.numbers = 0
         self.closes = 0
-        self._binds: Final[dict[int, dict[int, int]]] = {}
-        """By client: calls by the number of the bind."""
+        self._binds: Final[dict[int, array[int]]] = {}
+        """By client: the calls of its binds, from the first on; 0: it is not told."""
         self._jobs: Final[dict[tuple[int, int], _Job]] = {}
         """By fence; those that are not done."""
         self._running: Final[dict[tuple[int, int], int]] = {}
@@ -52,6 +53,7 @@ class Telling:
             frames.CALL: self._call,
             frames.OPENED: self._opened,
             frames.CLOSED: self._closed,
+            frames.QUEUED: self._queued,
             frames.STARTED: self._started,
             frames.DONE: self._done,
             frames.ACCESSED: self._accessed,
@@ -92,7 +94,9 @@ class Telling:
         map_handle = map_handle_of(made) if number == numbers.GEM_NEW.number and result == 0 else None
         self._target.call(record, took, map_handle=map_handle)
         if bind:
-            self._binds.setdefault(client, {})[bind] = self.numbers
+            binds = self._binds.setdefault(client, array("q"))
+            binds.extend([0] * (bind - len(binds)))
+            binds[bind - 1] = self.numbers
         if job is not None:
             channel, context, seqno, timeline, queued = job
             self._jobs[context, seqno] = client, channel, self.numbers
@@ -112,7 +116,14 @@ class Telling:
         self._binds.pop(client, None)
         self._target.call(Other(self.numbers, self._since(time), client, 0, "close"))
 
+    def _call_of(self, client: int, bind: int) -> int | None:
+        binds = self._binds.get(client, ())
+        return (binds[bind - 1] or None) if 0 < bind <= len(binds) else None
+
     # -- jobs
+
+    def _queued(self, time: int, context: int, seqno: int, timeline: str) -> None:
+        self._target.queued(None, context, seqno, timeline, self._since(time))
 
     def _started(self, time: int, context: int, seqno: int) -> None:
         self._target.started(context, seqno, self._since(time))
@@ -156,7 +167,7 @@ class Telling:
         self._target.moved(self._since(began), ended - began, offset, size, source, target, evicted)
 
     def _tables(self, client: int, bind: int, written: int, cleared: int, made: int, freed: int) -> None:
-        call = self._binds.get(client, {}).get(bind)
+        call = self._call_of(client, bind)
         if call is not None:
             self._target.page_work(call, written, cleared, made, freed)
 
@@ -174,7 +185,6 @@ class Telling:
         mapped: int,
         report: str,
     ) -> None:
-        binds = self._binds.get(client, {})
         self._target.faulted(
             self._since(time),
             client,
@@ -185,7 +195,7 @@ class Telling:
             reason,
             cause,
             engine,
-            binds.get(unmapped),
-            binds.get(mapped),
+            self._call_of(client, unmapped),
+            self._call_of(client, mapped),
             report,
         )

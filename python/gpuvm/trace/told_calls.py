@@ -42,11 +42,11 @@ class _Call:
         self._reads: Final = _longest(made.reads)
         self._writes: Final = dict(zip(made.writes[::2], made.writes[1::2], strict=True))
         before = self._read(made.arg, min(made.size, layout.size)) or b""
-        after = self.answered(made.arg) or before
+        after = self.answered(made.arg) or b""
         self.before: Final = before.ljust(layout.size, b"\0")
         """Its structure, as the driver read it, zeros up to today's size."""
         self.after: Final = after.ljust(layout.size, b"\0")
-        """As it was given back."""
+        """As it was given back; zeros if the request says that nobody wants that."""
 
     def _read(self, addr: int, size: int) -> bytes | None:
         """The first ``size`` bytes that were read at ``addr``; None if they were not."""
@@ -158,11 +158,16 @@ def _cpu_fini(call: _Call) -> Record:
 
 
 def _getparam(call: _Call) -> Record:
-    return recorded.GetParam(*call.head, call.name, structs.GETPARAM.unpack(call.before)[0])
+    return recorded.GetParam(*call.head, call.name, *_asked(call, structs.GETPARAM))
 
 
 def _get_cap(call: _Call) -> Record:
-    return recorded.GetCap(*call.head, call.name, structs.GET_CAP.unpack(call.before)[0])
+    return recorded.GetCap(*call.head, call.name, *_asked(call, structs.GET_CAP))
+
+
+def _asked(call: _Call, layout: Layout) -> tuple[int, int | None]:
+    """A number, and what the device or the driver says of it."""
+    return layout.unpack(call.before)[0], layout.unpack(call.after)[1] if call.ok else None
 
 
 def _syncobj_create(call: _Call) -> Record:

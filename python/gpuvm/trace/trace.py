@@ -25,6 +25,7 @@ from gpuvm.trace.source import Source, display_name, watched
 from gpuvm.trace.stream import is_sqlite
 
 _CHUNK: Final = 2000
+_TOLD: Final = 20
 """Calls whose rows are fetched at a time."""
 
 
@@ -36,7 +37,7 @@ class Form(Enum):
 
 
 class TraceClient(NamedTuple):
-    """An open of the device, as the table `clients` has it; addresses are unsigned."""
+    """An open of the device, as the table `clients` has it; its number and addresses are unsigned."""
 
     id: int
     number: int
@@ -159,10 +160,21 @@ class Trace:
                     return
                 told = _Rows(self.db, calls[0][0], calls[-1][0])
                 for id, t, owner, nr, ret, args in calls:
-                    yield record_of(id, t, u64(numbers[owner]), nr, ret, args, told.of(id))
+                    yield self._record(id, t, numbers.get(owner), nr, ret, args, told)
                 after = calls[-1][0]
         except sqlite3.Error as error:
             raise damaged(self.name, error) from None
+
+    def _record(
+        self, id: int, t: int, client: int | None, nr: int, ret: int, args: str | None, told: _Rows
+    ) -> Record:
+        try:
+            if client is None:
+                raise ValueError("of no client")
+            return record_of(id, t, u64(client), nr, ret, args, told.of(id))
+        except (LookupError, TypeError, ValueError):
+            why = f"damaged: the rows of call {id} are none that gpuvm writes; copy it again, or record again"
+            raise TraceError(self.name, why) from None
 
     def call(self, number: int) -> Record:
         """One call. Raises TraceError: there is none of this number, and which there are."""
@@ -179,9 +191,18 @@ class Trace:
         """All opens of the device, in their order."""
         rows = self.db.execute(f"SELECT {', '.join(TraceClient._fields)} FROM clients ORDER BY id").fetchall()
         return [
-            TraceClient(u64(row[0]), u64(row[1]), *row[2:7], *(at and u64(at) for at in row[7:]))
-            for row in rows
+            TraceClient(row[0], u64(row[1]), *row[2:7], *(at and u64(at) for at in row[7:])) for row in rows
         ]
+
+    def clients_of(self, number: int) -> list[TraceClient]:
+        """Those with this recorded number. Raises TraceError: there is none, and which there are."""
+        clients = self.clients()
+        found = [client for client in clients if client.number == number]
+        if not found:
+            known = ", ".join(str(client.number) for client in clients[:_TOLD])
+            more = ", ..." if len(clients) > _TOLD else ""
+            raise TraceError(self.name, f"there is no client {number}; clients: {known or 'none'}{more}")
+        return found
 
     def _one(self, query: str) -> Any:
         try:

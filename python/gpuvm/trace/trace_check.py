@@ -83,6 +83,11 @@ _ROWS: Final = (
         "SELECT context, seqno FROM jobs WHERE context IS NOT NULL "
         "GROUP BY context, seqno HAVING count(*) > 1",
     ),
+    (
+        "a fault that names a call that is missing",
+        "SELECT id, call, unmapped, mapped FROM faults WHERE call NOT IN (SELECT id FROM calls) "
+        "OR unmapped NOT IN (SELECT id FROM calls) OR mapped NOT IN (SELECT id FROM calls)",
+    ),
 )
 """What must not be there, and the rows that are."""
 

@@ -190,6 +190,7 @@ def _write_work(trimmed: Trimmed, writer: Writer) -> None:
         " FROM faults ORDER BY id"
     )
     for call, t, client, channel, addr, *rest in _rows(trimmed, faults):
+        rest[4:6] = (bind if bind in trimmed.calls else None for bind in rest[4:6])
         writer.faulted(t, client, channel, call, None if addr is None else database.unsigned(addr), *rest)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from gpuvm.errors import CheckFailed, GpuvmError
@@ -71,6 +72,7 @@ class Writer:
         self._jobs: Final = JobBook(self._totals)
         self._clients: Final[dict[int, _Client]] = {}
         self._client_ids: Final[set[int]] = set()
+        self._spare_ids: Final = count(1)
         client = ("number", "name", "pid", "program", "opened", "closed", "kernel_addr", "kernel_size")
         self._client_rows: Final = Batch("clients", "id", *client)
         self._calls: Final = Rows("calls", "id", "t", "took", "client", "nr", "ret", "args")
@@ -109,7 +111,9 @@ class Writer:
         self, number: int, t: int | None, name: str | None, pid: int | None, program: str | None
     ) -> None:
         """The device was opened; an open that had the number before is over."""
-        id = number if number not in self._client_ids else max(self._client_ids) + 1
+        id = number
+        while id in self._client_ids:
+            id = next(self._spare_ids)
         self._client_ids.add(id)
         self._clients[number] = _Client(id, number)
         row = [signed(id), signed(number), name, pid, program, t, None, None, None]
@@ -328,8 +332,8 @@ class Writer:
         for batch in self._batches():
             batch.write(self._db)
         self._spaces.tell_totals()
-        for what, count in zip(_PAGE_WORK, self._page_totals, strict=True):
-            self._totals.put(what, count)
+        for what, done in zip(_PAGE_WORK, self._page_totals, strict=True):
+            self._totals.put(what, done)
         self._totals.write(self._db)
 
     def _batches(self) -> tuple[Table, ...]:

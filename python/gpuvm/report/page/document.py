@@ -14,7 +14,6 @@ from gpuvm.report.page.curves import curve
 from gpuvm.report.page.tables import LONGEST_WORD, Tables
 from gpuvm.report.sizes import size_text
 from gpuvm.trace.call_numbers import NAMES
-from gpuvm.trace.errors import TraceError
 from gpuvm.trace.replay import SPACE_RANGE
 from gpuvm.trace.trace import Form, Trace, TraceClient
 
@@ -111,12 +110,7 @@ def _end(trace: Trace) -> int:
 
 
 def _chosen(trace: Trace, number: int | None) -> list[TraceClient]:
-    clients = trace.clients()
-    chosen = [client for client in clients if number is None or client.number == number]
-    if number is not None and not chosen:
-        known = ", ".join(str(client.number) for client in clients)
-        raise TraceError(trace.name, f"there is no client {number}; there are {known or 'none'}")
-    return chosen
+    return trace.clients() if number is None else trace.clients_of(number)
 
 
 def _kernel(client: TraceClient) -> tuple[int, int] | None:

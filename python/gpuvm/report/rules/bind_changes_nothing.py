@@ -43,13 +43,14 @@ _NAMED = 3
 
 
 def find(evidence: Evidence) -> Iterator[Finding]:
-    """Accepted VM_BINDs after which everything is as before."""
+    """Accepted VM_BINDs after which everything is as before, as far as is known what they did."""
     changing = evidence.conflicts.changing
     idle: defaultdict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
     rows = evidence.db.execute(
         "SELECT c.client, c.id, o.code, o.addr, o.addr + o.range FROM calls c "
         "JOIN bind_ops o ON o.call = c.id AND o.i = 0 WHERE c.nr = ? AND c.ret = 0 "
-        "AND NOT EXISTS (SELECT 1 FROM syncs s WHERE s.call = c.id AND s.role = 1) ORDER BY c.id",
+        "AND NOT EXISTS (SELECT 1 FROM syncs s WHERE s.call = c.id AND s.role = 1) "
+        "AND c.id NOT IN (SELECT call FROM doubts) ORDER BY c.id",
         (NUMBERS["vm_bind"],),
     )
     for client, call, code, addr, end in rows:
