@@ -1,7 +1,8 @@
 """What Perfetto draws of a trace: read with its own descriptors, drawn by the rules of its trace processor.
 
 The rules are those of drm_tracker.cc (rings of jobs and timelines of fences are queues, the first is drawn),
-of gpu_event_parser.cc (memory is summed up by its type) and of track events (slices of a track are a stack).
+of gpu_event_parser.cc (memory of all processes is summed up by its type, and drawn at the one of the event)
+and of track events (slices of a track are a stack). test_export_stock.py checks that Perfetto draws the same.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class _Reader:
         self._descriptors: dict[int, Any] = {}
         self._names: dict[int, str] = {}
         self._tids: dict[int, str] = {}
+        self._pids: dict[int, str] = {}
         self._rings: dict[str, deque[int]] = defaultdict(deque)
         self._busy: dict[int, str] = {}
         self._timelines: dict[int, tuple[str, deque[int]]] = {}
@@ -116,6 +118,8 @@ class _Reader:
         self.drawn.names.append(name)
         if descriptor.HasField("thread"):
             self._tids[descriptor.thread.tid] = name
+        elif descriptor.HasField("process"):
+            self._pids[descriptor.process.pid] = name
 
     def _name_of(self, descriptor: Any) -> str:
         if descriptor.HasField("process"):
@@ -160,6 +164,7 @@ class _Reader:
         sign = 1 if operation in ("CREATE", "BIND") else -1
         self._bytes[kind, event.memory_type] += sign * event.memory_size
         name = f"vulkan.mem.device.memory.type.{event.memory_type}.{kind}"
+        name = f"{self._pids[event.pid]}: {name}"
         self.drawn.counters[name].append((time, self._bytes[kind, event.memory_type]))
 
     # -- events of the kernel

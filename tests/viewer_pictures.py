@@ -51,8 +51,8 @@ def _save_perfetto(recorded: Path) -> None:
         stock.driver.execute_async_script(PERFETTO_VIEW)
         time.sleep(3)  # nothing tells when it has drawn all
         stock.js(
-            "[...document.querySelectorAll('.pf-tree-left')].find((row) => row.textContent.startsWith('address'))"
-            ".scrollIntoView()"
+            "[...document.querySelectorAll('.pf-tree-left')]"
+            ".find((argument) => argument.textContent.startsWith('address')).scrollIntoView()"
         )
         stock.driver.save_screenshot(str(DOCS / "perfetto.png"))
 
