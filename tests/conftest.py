@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,9 @@ _COMMON = settings(
 settings.register_profile("quick", _COMMON, max_examples=60, stateful_step_count=40)
 settings.register_profile("full", _COMMON, max_examples=1500, stateful_step_count=80)
 settings.load_profile("full" if FULL else "quick")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so began a shell's background job, and all it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -41,6 +41,7 @@ _OTHERS: Final = (
     numbers.GET_CAP,
     numbers.AUTH_MAGIC,
     numbers.GETPARAM,
+    numbers.NVIF,
     numbers.CHANNEL_ALLOC,
     numbers.VM_INIT,
     numbers.VM_BIND,
@@ -75,7 +76,7 @@ _LOOKED_AT: Final[Mapping[int, tuple[Layout, int, int, bool]]] = {
 """By number: where its flags are, a flag, and whether the call is early with that one."""
 
 TOLD: Final[Mapping[int, Told]] = {ioctl.number: told for ioctl, told in _all().items()}
-"""By number; all calls but NVIF."""
+"""By number: all calls."""
 
 
 def is_early(caller: Caller, number: int, arg: int) -> bool:
