@@ -15,7 +15,9 @@ from gpuvm.nouveau import Client
 from gpuvm.nouveau.uapi import numbers
 from gpuvm.sync import task
 from gpuvm.trace import frames
+from gpuvm.trace.call_numbers import NUMBERS
 from gpuvm.trace.told import TOLD
+from gpuvm.trace.told_calls import Made, record_of
 from recorder_world import FOREVER, KERNEL, PAGE, SPARSE, World, gem_new, vm_bind, vm_init
 
 
@@ -173,6 +175,9 @@ def test_all_calls_are_told() -> None:
     from gpuvm.nouveau.uapi.calls import CALLS
 
     assert {ioctl.number for ioctl in CALLS} == TOLD.keys()
+    for number in TOLD:
+        refused = record_of(number, (1, 0, 1, -errno.EFAULT), Made(0, 0, [], [], None))
+        assert NUMBERS[refused.call] == number
 
 
 def test_the_program_changes_its_memory_meanwhile(world: World) -> None:

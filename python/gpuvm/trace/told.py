@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from gpuvm.errors import GpuvmError
 from gpuvm.nouveau.uapi import numbers, structs
 from gpuvm.nouveau.uapi.caller import Caller
+from gpuvm.nouveau.uapi.calls import CALLS
 from gpuvm.nouveau.uapi.layout import Layout
 from gpuvm.nouveau.uapi.numbers import Ioctl
 from gpuvm.sync.syncobj_table import FD_TO_HANDLE_IMPORT_SYNC_FILE, WAIT_FOR_SUBMIT
@@ -36,32 +37,12 @@ _EARLY: Final = (
     numbers.SYNCOBJ_TIMELINE_SIGNAL,
     numbers.SYNCOBJ_EVENTFD,
 )
-_OTHERS: Final = (
-    numbers.VERSION,
-    numbers.GET_CAP,
-    numbers.AUTH_MAGIC,
-    numbers.GETPARAM,
-    numbers.NVIF,
-    numbers.CHANNEL_ALLOC,
-    numbers.VM_INIT,
-    numbers.VM_BIND,
-    numbers.EXEC,
-    numbers.GEM_NEW,
-    numbers.GEM_INFO,
-    numbers.GEM_CPU_PREP,
-    numbers.GEM_CPU_FINI,
-    numbers.GEM_PUSHBUF,
-    numbers.SYNCOBJ_CREATE,
-    numbers.SYNCOBJ_WAIT,
-    numbers.SYNCOBJ_TIMELINE_WAIT,
-    numbers.SYNCOBJ_QUERY,
-)
 
 
 def _all() -> dict[Ioctl, Told]:
     return {
+        **dict.fromkeys(CALLS, Told()),
         **dict.fromkeys(_EARLY, Told(early=True)),
-        **dict.fromkeys(_OTHERS, Told()),
         numbers.PRIME_HANDLE_TO_FD: Told(file=True),
         numbers.PRIME_FD_TO_HANDLE: Told(file=True),
         numbers.SYNCOBJ_HANDLE_TO_FD: Told(file=True),

@@ -34,18 +34,18 @@ class Made(NamedTuple):
 class _Call:
     """The same, looked at."""
 
-    def __init__(self, head: Head, name: str, layout: Layout, made: Made) -> None:
+    def __init__(self, head: Head, name: str, size: int, made: Made) -> None:
         self.head: Final = head
         self.name: Final = name
         self.file: Final = _NO_FILE if made.file is None else made.file
         self.ok: Final = head[-1] == 0
         self._reads: Final = _longest(made.reads)
         self._writes: Final = dict(zip(made.writes[::2], made.writes[1::2], strict=True))
-        before = self._read(made.arg, min(made.size, layout.size)) or b""
+        before = self._read(made.arg, min(made.size, size)) or b""
         after = self.answered(made.arg) or b""
-        self.before: Final = before.ljust(layout.size, b"\0")
+        self.before: Final = before.ljust(size, b"\0")
         """Its structure, as the driver read it, zeros up to today's size."""
-        self.after: Final = after.ljust(layout.size, b"\0")
+        self.after: Final = after.ljust(size, b"\0")
         """As it was given back; zeros if the request says that nobody wants that."""
 
     def _read(self, addr: int, size: int) -> bytes | None:
@@ -264,6 +264,7 @@ _TELL: Final[Mapping[Ioctl, _Tell]] = {
     numbers.GET_CAP: _get_cap,
     numbers.AUTH_MAGIC: _other,
     numbers.GETPARAM: _getparam,
+    numbers.NVIF: _other,  # what it asks is no structure of its own, and a replay does without
     numbers.CHANNEL_ALLOC: _channel_alloc,
     numbers.CHANNEL_FREE: _channel_free,
     numbers.VM_INIT: _vm_init,
@@ -292,18 +293,15 @@ _TELL: Final[Mapping[Ioctl, _Tell]] = {
 }
 
 _BY_NUMBER: Final = {
-    ioctl.number: (ioctl.name.removeprefix("NOUVEAU_").lower(), ioctl.layout, tell)
+    ioctl.number: (ioctl.name.removeprefix("NOUVEAU_").lower(), ioctl.size, tell)
     for ioctl, tell in _TELL.items()
 }
 
 
 def record_of(number: int, head: Head, made: Made) -> Record:
     """The record of a call, by the number of its ioctl, which is one of ``TOLD``."""
-    if number == numbers.NVIF.number:  # what it asks is no structure of its own, and a replay does without
-        return Other(*head, "nvif")
-    name, layout, tell = _BY_NUMBER[number]
-    assert layout is not None
-    return tell(_Call(head, name, layout, made))
+    name, size, tell = _BY_NUMBER[number]
+    return tell(_Call(head, name, size, made))
 
 
 def map_handle_of(made: Made) -> int | None:
