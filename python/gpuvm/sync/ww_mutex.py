@@ -26,17 +26,19 @@ class WwMutex(Mutex):
     - ``lock(ticket=None, interruptible=False)``: take it (``ww_mutex_lock``, ``ww_mutex_lock_interruptible``)
     - ``unlock()``: let go, and hand over to the oldest that waits (``ww_mutex_unlock``)
 
-    Raises (``lock``):
-        Contended: ``ticket`` holds others and somebody older has this one or waits for it (wait-die), or
-            waits for one that it holds (wound-wait): unlock all, then ``lock_slow`` this one.
-        AlreadyLocked: ``ticket`` holds it already.
-        Interrupted: ``interruptible``, and the task was interrupted while it waited.
-        LockdepError: this thread holds it already, without a ticket; under the validator also if a rule of
-            locking is broken.
+    ``lock`` raises:
 
-    Raises (``unlock``):
-        InvalidArgument: nobody holds it, or another thread without a ticket.
-        LockdepError: under the validator, another thread with a ticket.
+    - Contended: ``ticket`` holds others and somebody older has this one or waits for it (wait-die), or waits
+      for one that it holds (wound-wait): unlock all, then ``lock_slow`` this one.
+    - AlreadyLocked: ``ticket`` holds it already.
+    - Interrupted: ``interruptible``, and the task was interrupted while it waited.
+    - LockdepError: this thread holds it already, without a ticket; under the validator also if a rule of
+      locking is broken.
+
+    ``unlock`` raises:
+
+    - InvalidArgument: nobody holds it, or another thread without a ticket.
+    - LockdepError: under the validator, another thread with a ticket.
 
     Source: ``kernel/locking/ww_mutex.h``, ``Documentation/locking/ww-mutex-design.rst``.
     """
